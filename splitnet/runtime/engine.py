@@ -1,0 +1,243 @@
+"""The models that a worker holds: built once, moved to its device, sliced on demand, run one at a time.
+
+A worker runs code of its own side only. Torchvision's models and the toy nets are part of splitnet; a factory or
+a saved program is used only where this worker was started with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from splitnet.errors import ModelError, SettingsError
+from splitnet.graph import LayerGraph, layer_graph
+from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, max_abs_error, synchronize
+from splitnet.models.build import build_model
+from splitnet.models.reference import BuiltModel, ModelRef, is_code
+from splitnet.slicing import Bottom, Top
+
+MODELS_KEPT = 4
+"""Models that peers asked for by name; those the worker was started with are never dropped."""
+HALVES_KEPT = 1024
+"""Halves share their model's weights, so each costs only its code."""
+
+
+def parse_device(text: str) -> torch.device:
+    """`cpu`, `cuda` or `cuda:k`, checked against what this machine has.
+
+    Raises:
+        SettingsError: no such device here.
+    """
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise SettingsError(f"device {text!r} is unknown: give cpu, cuda or cuda:0, cuda:1, …") from None
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise SettingsError(f"device {text!r} is not supported: give cpu, cuda or cuda:0, cuda:1, …")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        raise SettingsError(
+            f"device {text!r} is not here: this machine has {count} CUDA devices; use --device cpu"
+        )
+    return torch.device("cuda", device.index or 0)
+
+
+class ResidentModel:
+    """One model on the worker's device: the unsplit module, its layer graph, and halves built so far."""
+
+    def __init__(self, built: BuiltModel, device: torch.device) -> None:
+        self.built = built
+        self.device = device
+        self.graph: LayerGraph = layer_graph(
+            built.module, built.args, built.kwargs, name=built.ref.name, exported=built.exported
+        )
+        self.graph.trace.move_to(device)
+        self.module: nn.Module = built.module.to(device)
+        self._halves: OrderedDict[tuple[str, int], Bottom | Top] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def example(self) -> list[tuple[str, Any]]:
+        """Name and value of each input of the model's example, in flat order."""
+        trace = self.graph.trace
+        values = trace.flatten_inputs(self.built.args, self.built.kwargs)
+        return list(zip(trace.input_names, values, strict=True))
+
+    def bottom(self, cut: int) -> Bottom:
+        """The bottom of a cut, from the cache or built now."""
+        half = self._half("bottom", cut)
+        assert isinstance(half, Bottom)
+        return half
+
+    def top(self, cut: int) -> Top:
+        """The top of a cut, from the cache or built now."""
+        half = self._half("top", cut)
+        assert isinstance(half, Top)
+        return half
+
+    def _half(self, side: str, cut: int) -> Bottom | Top:
+        with self._lock:
+            half = self._halves.get((side, cut))
+            if half is None:
+                found = self.graph.cut(cut)
+                half = (Bottom if side == "bottom" else Top)(self.graph, found)
+                self._halves[side, cut] = half
+                if len(self._halves) > HALVES_KEPT:
+                    self._halves.popitem(last=False)
+            self._halves.move_to_end((side, cut))
+            return half
+
+
+class ModelInputs:
+    """Inputs of one model on its device, and what the unsplit model makes of them."""
+
+    def __init__(self, model: ResidentModel, values: Sequence[Any] | None = None) -> None:
+        """`values` in the flat order of the graph's inputs; by default the model's own example.
+
+        Raises:
+            ModelError: the model does not run on these values.
+        """
+        trace, built = model.graph.trace, model.built
+        example = trace.flatten_inputs(built.args, built.kwargs)
+        if values is None:
+            values = example
+        if len(values) != len(example):
+            raise ModelError(f"{len(values)} input values given, {model.graph.name} takes {len(example)}")
+        for given, expected, name in zip(values, example, trace.input_names, strict=True):
+            _check_like(given, expected, name)
+        self._model = model
+        self._values = [
+            value.to(model.device) if isinstance(value, torch.Tensor) else value for value in values
+        ]
+        self._args, self._kwargs = trace.unflatten_inputs(self._values, built.args, built.kwargs)
+        self._reference: list[Any] | None = None
+
+    def flat(self) -> list[Any]:
+        """The values for one forward pass; copies where the model changes its input."""
+        values: list[Any] = clone_tensors(self._values) if self._model.graph.changes_input else self._values
+        return values
+
+    def reference(self) -> list[Any]:
+        """The unsplit model's output leaves."""
+        if self._reference is None:
+            self.run_unsplit()
+        assert self._reference is not None
+        return self._reference
+
+    def run_unsplit(self) -> float:
+        """Seconds of one forward pass of the unsplit module; its output becomes the reference.
+
+        Raises:
+            ModelError: the module does not run on these inputs.
+        """
+        args, kwargs = self._args, self._kwargs
+        if self._model.graph.changes_input:
+            args, kwargs = clone_tensors((args, kwargs))
+        with exact_inference():
+            synchronize(self._model.device)
+            start_ns = time.monotonic_ns()
+            try:
+                output = self._model.module(*args, **kwargs)
+            except Exception as error:
+                shapes = [tuple(leaf.shape) for leaf in self._values if isinstance(leaf, torch.Tensor)]
+                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise ModelError(
+                    f"{self._model.graph.name} does not run on inputs of shape "
+                    f"{', '.join(map(str, shapes))}: {line}"
+                ) from error
+            synchronize(self._model.device)
+            end_ns = time.monotonic_ns()
+        if self._reference is None:
+            self._reference = clone_tensors(pytree.tree_leaves(output))
+        return (end_ns - start_ns) * 1e-9
+
+    def compare(self, leaves: Sequence[Any]) -> tuple[bool, float]:
+        """Whether output leaves have the reference's bits, and their largest absolute difference."""
+        reference = self.reference()
+        if bitwise_equal(list(leaves), reference):
+            return True, 0.0
+        return False, max_abs_error(list(leaves), reference)
+
+
+class Engine:
+    """All models of one worker. One forward pass runs at a time: `lane` is the queue before the device."""
+
+    def __init__(self, device: torch.device, threads: int, own_code: Sequence[str] = ()) -> None:
+        self.device = device
+        self.threads = threads
+        self.own_code = tuple(own_code)
+        self._models: OrderedDict[ModelRef, ResidentModel] = OrderedDict()
+        self._building = threading.Lock()
+        self._lane = threading.Lock()
+
+    @contextmanager
+    def lane(self) -> Iterator[None]:
+        """The device is ours until the block ends."""
+        with self._lane:
+            yield
+
+    def load(self, ref: ModelRef, graph: str | None = None, weights: str | None = None) -> ResidentModel:
+        """Find or build a model, and insist on its fingerprint.
+
+        Raises:
+            ModelError: the model cannot be built, is code that is not this worker's own, or differs.
+        """
+        ref = self._own(ref)
+        with self._building, self.lane():
+            model = self._models.get(ref)
+            if model is None:
+                model = self._models[ref] = ResidentModel(build_model(ref), self.device)
+                self._drop_oldest()
+            self._models.move_to_end(ref)
+        found = model.graph.fingerprint
+        for what, asked, have in (("graph", graph, found.graph), ("weights", weights, found.weights)):
+            if asked is not None and asked != have:
+                raise ModelError(
+                    f"the {what} of {ref.name} differ here ({have[:12]}) from what was asked for "
+                    f"({asked[:12]}); use the same model, seed or weights, and library versions on both sides"
+                )
+        return model
+
+    def _own(self, ref: ModelRef) -> ModelRef:
+        """The reference as this worker was started with it: paths differ from host to host, file names do not."""
+        if not is_code(ref.name) or ref.name in self.own_code:
+            return ref
+        alike = [name for name in self.own_code if _file_name(name) == _file_name(ref.name)]
+        if len(alike) != 1:
+            raise ModelError(
+                f"{ref.name} is code that this worker was not started with; start it with --model {ref.name}"
+            )
+        return dataclasses.replace(ref, name=alike[0])
+
+    def _drop_oldest(self) -> None:
+        asked_for = [ref for ref in self._models if ref.name not in self.own_code]
+        for ref in asked_for[: max(0, len(asked_for) - MODELS_KEPT)]:
+            del self._models[ref]
+
+
+def _file_name(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _check_like(given: Any, expected: Any, name: str) -> None:
+    """An input value must be of the example's kind; sizes may differ where the graph allows."""
+    if isinstance(expected, torch.Tensor):
+        if not isinstance(given, torch.Tensor):
+            raise ModelError(f"input {name} must be a tensor, not {type(given).__name__}")
+        if given.dtype != expected.dtype or given.dim() != expected.dim():
+            raise ModelError(
+                f"input {name} is {given.dtype} with shape {tuple(given.shape)}; it must be {expected.dtype} with "
+                f"{expected.dim()} dimensions like {tuple(expected.shape)}"
+            )
+    elif type(given) is not type(expected) or given != expected:
+        raise ModelError(f"input {name} is fixed at {expected!r}, not {given!r}")
