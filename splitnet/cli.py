@@ -6,6 +6,7 @@ JSON object and nothing else; progress goes to standard error.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -75,12 +76,12 @@ def models(
         raise SettingsError(f"--family {family} is unknown: give one of {', '.join(families)}")
     chosen = [entry for entry in entries if family in (None, entry.family)]
     if as_json:
-        _print_json([entry.to_dict() for entry in chosen])
+        _print_json([dataclasses.asdict(entry) for entry in chosen])
         return
     terminal = Terminal()
     terminal.table(
         ("model", "family", "input", "published weights"),
-        [(entry.name, entry.family, _shape(entry.input_shape), ", ".join(entry.weights)) for entry in chosen],
+        [(entry.name, entry.family, " ".join(map(_shape, entry.input_shapes)), ", ".join(entry.weights)) for entry in chosen],
         caption=f"{len(chosen)} models; your own: path/to/file.py:factory, package.module:factory, program.pt2",
     )
 

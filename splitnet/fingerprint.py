@@ -80,7 +80,7 @@ def _weights_digest(root: fx.GraphModule) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(_named_tensors(root), key=lambda pair: pair[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor_bits(tensor).cpu().numpy()))
+        digest.update(tensor_bits(tensor).cpu().numpy().data)
     return digest.hexdigest()
 
 

@@ -67,6 +67,8 @@ class Timeline:
         order = (self.start_ns, self.computed_ns, self.encoded_ns, self.received_ns, self.end_ns)
         if list(order) != sorted(order):
             raise ValueError(f"instants of the gateway do not follow one another: {order}")
+        if self.ap is None and self.received_ns != self.encoded_ns:
+            raise ValueError("nothing was sent, so nothing can have taken time between sending and receiving")
 
     @property
     def total_s(self) -> float:

@@ -1,0 +1,61 @@
+"""From a reference to a network: which kind of name goes to which builder.
+
+A name with a colon, dot or slash is the user's own code or file; any other name is a toy net or a torchvision
+model. Nothing is guessed: a name of neither kind is an error that offers near ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from splitnet.errors import ModelError
+from splitnet.models.exported import build_exported
+from splitnet.models.reference import BuiltModel, ModelRef, is_code
+from splitnet.models.seeding import build_seeded, example_input
+from splitnet.models.toy import TOY_NETS
+from splitnet.models.user import build_user
+from splitnet.models.zoo import build_zoo, families
+
+
+def build_model(ref: ModelRef) -> BuiltModel:
+    """Build a model and its example inputs, the same in every process that is given an equal reference.
+
+    The caller's random generators are as they were afterwards.
+
+    Raises:
+        ModelError: the name is unknown, or the model cannot be built; one line with the way out.
+    """
+    if is_code(ref.name):
+        if ref.name.endswith(".pt2"):
+            return build_exported(ref)
+        if ":" not in ref.name and not ref.name.endswith(".py"):
+            raise ModelError(
+                f"{ref.name} is no model name: give path/net.py:factory, package.module:factory or a .pt2 "
+                "file; `splitnet models` lists the built-in names"
+            )
+        return build_user(ref)
+    if ref.name in TOY_NETS:
+        return _build_toy(ref)
+    if ref.name in families():
+        return build_zoo(ref)
+    near = difflib.get_close_matches(ref.name, [*TOY_NETS, *families()], n=3)
+    hint = f"; near names: {', '.join(near)}" if near else ""
+    raise ModelError(f"no model {ref.name!r}{hint}; `splitnet models` lists all")
+
+
+def _build_toy(ref: ModelRef) -> BuiltModel:
+    for given, option in (
+        (ref.weights, "weights"),
+        (ref.input_size, "input-size"),
+        (ref.input_shape, "input-shape"),
+    ):
+        if given is not None:
+            raise ModelError(f"{ref.name} has fixed inputs and no published weights; drop --{option}")
+    toy = TOY_NETS[ref.name]
+    return BuiltModel(
+        ref=ref,
+        module=build_seeded(toy.factory, ref.seed).eval().requires_grad_(False),
+        args=example_input(toy.input_shapes, ref.batch, ref.seed),
+        kwargs={},
+        random_weights=True,
+    )
