@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -45,8 +46,9 @@ def _echo_pickle(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
     with Listener(("127.0.0.1", 0)) as listener:
         ports.put(listener.address[1])  # type: ignore[arg-type]
         with listener.accept() as connection:
-            while (value := connection.recv()) is not None:
-                connection.send(value)
+            with contextlib.suppress(EOFError):
+                while True:
+                    connection.send(connection.recv())
 
 
 @contextmanager
@@ -113,4 +115,3 @@ def pickle_echo(server_cores: Sequence[int]) -> Iterator[PickleEcho]:
     """A pickle echo whose server is pinned to `server_cores`."""
     with _served(_echo_pickle, server_cores) as port, Client(("127.0.0.1", port)) as connection:
         yield PickleEcho(connection)
-        connection.send(None)

@@ -184,9 +184,13 @@ def show(results: dict[str, Any]) -> None:
     limit = 1e-3 + 0.01 * halves
     console.print(f"ResNet-18 split at {split['payload_bytes']:,} bytes, medians:")
     for name, median in medians.items():
-        console.print(f"  {name:24} {median * 1e3:8.3f} ms   {(median - halves) * 1e3:+7.3f} ms to the halves in process")
-    console.print(f"  limit: +{limit * 1e3:.3f} ms; overhead_s within a split: "
-                  f"{statistics.median(split['overhead_s']) * 1e3:.3f} ms")
+        console.print(
+            f"  {name:24} {median * 1e3:8.3f} ms   {(median - halves) * 1e3:+7.3f} ms to the halves in process"
+        )
+    console.print(
+        f"  limit: +{limit * 1e3:.3f} ms; overhead_s within a split: "
+        f"{statistics.median(split['overhead_s']) * 1e3:.3f} ms"
+    )
     upload = results["paced_upload"]
     taken = statistics.median(upload["seconds"])
     console.print(

@@ -70,9 +70,7 @@ class CheckResult:
             "tested": len(self.checked),
             "bitwise_equal": len(self.checked) - len(self.different),
             "refused": [{"cut": cut, "reason": reason} for cut, reason in self.refused.items()],
-            "different": [
-                {"cut": cut.cut, "layer": cut.layer, "max_error": cut.max_error} for cut in self.different
-            ],
+            "different": [{"cut": cut.cut, "layer": cut.layer, "max_error": cut.max_error} for cut in self.different],
             "varies": self.varies,
         }
 
@@ -131,8 +129,9 @@ def over_the_wire(values: Sequence[Any], codec: str = "none") -> list[Any]:
 
 def _through_the_wire(graph: LayerGraph, index: int, inputs: list[Any]) -> list[Any]:
     cut = graph.cuts[index]
-    live = Bottom(graph, cut).run(clone_tensors(inputs))
-    return list(Top(graph, cut).run(over_the_wire(live)))
+    with exact_inference():
+        live = Bottom(graph, cut).run(clone_tensors(inputs))
+        return list(Top(graph, cut).run(over_the_wire(live)))
 
 
 def _unsplit(built: BuiltModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

@@ -43,9 +43,7 @@ InputSize = Annotated[
 ]
 InputShape = Annotated[
     list[str] | None,
-    typer.Option(
-        help="For a factory that returns a bare module: 3,224,224, without the batch; once per input."
-    ),
+    typer.Option(help="For a factory that returns a bare module: 3,224,224, without the batch; once per input."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Threads = Annotated[int, typer.Option(help="Compute threads of each worker.")]
@@ -81,7 +79,10 @@ def models(
     terminal = Terminal()
     terminal.table(
         ("model", "family", "input", "published weights"),
-        [(entry.name, entry.family, " ".join(map(_shape, entry.input_shapes)), ", ".join(entry.weights)) for entry in chosen],
+        [
+            (entry.name, entry.family, " ".join(map(_shape, entry.input_shapes)), ", ".join(entry.weights))
+            for entry in chosen
+        ],
         caption=f"{len(chosen)} models; your own: path/to/file.py:factory, package.module:factory, program.pt2",
     )
 
@@ -107,9 +108,7 @@ def layers(
         graph = layer_graph(built.module, built.args, built.kwargs, name=model, exported=built.exported)
     records = graph.to_records()
     if as_json:
-        _print_json(
-            {"model": model, "frontend": graph.trace.frontend, "layers": graph.last_cut, "cuts": records}
-        )
+        _print_json({"model": model, "frontend": graph.trace.frontend, "layers": graph.last_cut, "cuts": records})
         return
     from splitnet.report import human_bytes
 
@@ -123,8 +122,7 @@ def layers(
                 "clean" if record["clean"] else "",
                 str(len(record["shapes"])),
                 human_bytes(record["payload_bytes"]),
-                (record["refused"] and f"refused: {record['refused']}")
-                or " ".join(map(_shape, record["shapes"])),
+                (record["refused"] and f"refused: {record['refused']}") or " ".join(map(_shape, record["shapes"])),
             )
             for record in records
         ],
@@ -200,12 +198,8 @@ def bench(
     gateway: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running gateway; else one is started.")
     ] = None,
-    ap: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running AP; else one is started.")
-    ] = None,
-    gateway_device: Annotated[
-        str, typer.Option(help="cpu, cuda or cuda:k, for a gateway that is started.")
-    ] = "cpu",
+    ap: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A running AP; else one is started.")] = None,
+    gateway_device: Annotated[str, typer.Option(help="cpu, cuda or cuda:k, for a gateway that is started.")] = "cpu",
     ap_device: Annotated[str, typer.Option(help="cpu, cuda or cuda:k, for an AP that is started.")] = "cpu",
     threads: Threads = 1,
     checksum: Annotated[
@@ -228,9 +222,7 @@ def bench(
     from splitnet.session import Placement
 
     ref = _reference(model, weights, seed, batch, input_size, input_shape)
-    settings = BenchSettings(
-        cuts=cuts, codec=codec, repeats=repeats, warmup=warmup, seed=seed, images=input_path
-    )
+    settings = BenchSettings(cuts=cuts, codec=codec, repeats=repeats, warmup=warmup, seed=seed, images=input_path)
     placement = Placement(
         gateway=Address.parse(gateway) if gateway else None,
         ap=Address.parse(ap) if ap else None,
@@ -241,9 +233,7 @@ def bench(
         checksum=checksum,
     )
     if trace is not None and not trace.absolute().parent.is_dir():
-        raise SettingsError(
-            f"--trace {trace}: the folder {trace.parent} does not exist; make it or choose another"
-        )
+        raise SettingsError(f"--trace {trace}: the folder {trace.parent} does not exist; make it or choose another")
     terminal = Terminal(quiet=as_json)
     with terminal.progress(f"starting workers for {model}") as step:
         result = run_bench(
@@ -270,9 +260,7 @@ def bench(
 @app.command(epilog="Example: splitnet show runs/<folder> --trace trace.json")
 def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    trace: Annotated[
-        Path | None, typer.Option(help="Write a Chrome trace of every span.", metavar="FILE")
-    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write a Chrome trace of every span.", metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Show an earlier run again: its table, its picture, its trace."""
@@ -296,9 +284,7 @@ def show(
 )
 def worker(
     role: Annotated[str, typer.Argument(metavar="gateway|ap", help="What this worker is.")],
-    listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Port 0 takes a free one.")
-    ] = "127.0.0.1:0",
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 takes a free one.")] = "127.0.0.1:0",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:k.")] = "cpu",
     threads: Threads = 1,
     model: Annotated[
@@ -314,9 +300,7 @@ def worker(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow an address off loopback, in the clear and for anyone.")
     ] = False,
-    follow_stdin: Annotated[
-        bool, typer.Option("--follow-stdin", help="End when standard input closes.")
-    ] = False,
+    follow_stdin: Annotated[bool, typer.Option("--follow-stdin", help="End when standard input closes.")] = False,
 ) -> None:
     """Run a gateway or an AP until it is interrupted; prints one JSON line once it listens."""
     from splitnet.runtime.address import Address
@@ -378,7 +362,7 @@ def _end(message: str, status: int) -> None:
 def _require_torch_pair() -> None:
     """torchvision is built for one torch; beside another it fails in ways that a user cannot read."""
     try:
-        import torch
+        import torch  # noqa: F401
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         from importlib import metadata
@@ -429,9 +413,7 @@ def _pin(cores: str | None) -> None:
     try:
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     except (ValueError, OSError, AttributeError) as error:
-        usable = (
-            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "not told by this system"
-        )
+        usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "not told by this system"
         raise SettingsError(f"--cores {cores!r} cannot be had ({error}); usable cores: {usable}") from None
 
 

@@ -44,9 +44,7 @@ def select_cuts(text: str, cuts: Sequence[CutLike], model: str) -> list[int]:
     if text.isdecimal():
         count = int(text)
         if count < 1:
-            raise CutError(
-                f"--cuts {text} asks for no cut; give a count of at least 1, or at:{text} for cut {text}"
-            )
+            raise CutError(f"--cuts {text} asks for no cut; give a count of at least 1, or at:{text} for cut {text}")
         return informative_cuts(cuts, count)
     wanted = text.removeprefix("at:").split(",") if text.startswith("at:") else [text]
     return sorted({find_cut(name.strip(), cuts, model) for name in wanted})

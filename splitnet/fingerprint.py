@@ -43,9 +43,7 @@ def _graph_digest(root: fx.GraphModule) -> str:
     for node in root.graph.nodes:
         target = str(node.target)
         if node.op == "call_function":
-            target = (
-                f"{getattr(node.target, '__module__', '')}.{getattr(node.target, '__name__', node.target)}"
-            )
+            target = f"{getattr(node.target, '__module__', '')}.{getattr(node.target, '__name__', node.target)}"
         elif node.op == "call_module":
             module = root.get_submodule(target)
             target = f"{target}:{type(module).__name__}({module.extra_repr()})"

@@ -214,9 +214,7 @@ def _assemble(name: str, model: nn.Module, traced: Trace, records: dict[str, Nod
         )
         refused = _refusal(index, live, nodes, positions, records)
         cuts.append(Cut(index, owner.get(index, INPUT), live, refused))
-    inputs = {
-        tensor.storage for node in nodes if node.op == "placeholder" for tensor in records[node.name].tensors
-    }
+    inputs = {tensor.storage for node in nodes if node.op == "placeholder" for tensor in records[node.name].tensors}
     return LayerGraph(
         name=name,
         trace=traced,
@@ -285,9 +283,7 @@ def _refusal(
         hit = records[node.name].changed & shared
         if hit and (positions[node.name] or 0) > cut:
             names = sorted({owner for storage, owner in owners if storage in hit})
-            return (
-                f"live tensors of {' and '.join(names)} share storage, and {node.name} in the top changes it"
-            )
+            return f"live tensors of {' and '.join(names)} share storage, and {node.name} in the top changes it"
     return None
 
 

@@ -27,6 +27,11 @@ def exact_inference() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
+def fused_attention_off() -> None:
+    """Switch the fused attention path off for good, as a worker does: its threads share that switch."""
+    torch.backends.mha.set_fastpath_enabled(False)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given, so that a timestamp means something."""
     if device.type == "cuda":
@@ -41,9 +46,7 @@ def tensor_bits(tensor: torch.Tensor) -> torch.Tensor:
 def bitwise_equal(one: Any, other: Any) -> bool:
     """Whether two outputs (any nesting) hold the same leaves, bit for bit, NaN included."""
     ones, others = pytree.tree_leaves(one), pytree.tree_leaves(other)
-    return len(ones) == len(others) and all(
-        _same_bits(left, right) for left, right in zip(ones, others, strict=True)
-    )
+    return len(ones) == len(others) and all(_same_bits(left, right) for left, right in zip(ones, others, strict=True))
 
 
 def max_abs_error(one: Any, other: Any) -> float:
@@ -64,9 +67,7 @@ def max_abs_error(one: Any, other: Any) -> float:
 def clone_tensors(values: Any) -> Any:
     """Copies of all tensors in a nesting, strides kept; a forward pass may change what it is given."""
     return pytree.tree_map(
-        lambda value: (
-            value.clone(memory_format=torch.preserve_format) if isinstance(value, torch.Tensor) else value
-        ),
+        lambda value: value.clone(memory_format=torch.preserve_format) if isinstance(value, torch.Tensor) else value,
         values,
     )
 

@@ -34,9 +34,7 @@ class TensorInfo:
     @property
     def nbytes(self) -> int:
         """Bytes that must cross a link: dimensions of stride 0 (expanded) count once."""
-        sizes = (
-            size if stride else min(size, 1) for size, stride in zip(self.shape, self.stride, strict=True)
-        )
+        sizes = (size if stride else min(size, 1) for size, stride in zip(self.shape, self.stride, strict=True))
         return math.prod(sizes) * self.dtype.itemsize
 
 
@@ -56,9 +54,7 @@ class NodeRecord:
         return tuple(leaf for leaf in pytree.tree_leaves(self.value) if isinstance(leaf, TensorInfo))
 
 
-def record(
-    trace: Trace, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, NodeRecord]:
+def record(trace: Trace, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, NodeRecord]:
     """Run the graph once on the example inputs and compare it with the module.
 
     Returns:
@@ -72,14 +68,8 @@ def record(
         try:
             expected = model(*clone_tensors(args), **clone_tensors(kwargs))
         except Exception as error:
-            shapes = [
-                tuple(leaf.shape) for leaf in pytree.tree_leaves((args, kwargs)) if hasattr(leaf, "shape")
-            ]
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(
-                f"{type(model).__name__} does not run on inputs of shape "
-                f"{', '.join(map(str, shapes))}: {line}; give inputs of the shape it takes"
-            ) from error
+            message = does_not_run(type(model).__name__, pytree.tree_leaves((args, kwargs)), error)
+            raise ModelError(f"{message}; give inputs of the shape it takes") from error
     inputs = trace.flatten_inputs(clone_tensors(args), clone_tensors(kwargs))
     records, outputs = _record_run(trace.root, inputs)
     if not bitwise_equal(list(outputs), pytree.tree_leaves(expected)):
@@ -88,6 +78,13 @@ def record(
             f"branches on its input, is random in eval mode, or keeps state between calls"
         )
     return records
+
+
+def does_not_run(name: str, values: Sequence[Any], error: Exception) -> str:
+    """One line about a forward pass that failed on these flat inputs."""
+    shapes = ", ".join(str(tuple(value.shape)) for value in values if isinstance(value, torch.Tensor))
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{name} does not run on inputs of shape {shapes}: {line}"
 
 
 def fetch_attribute(root: nn.Module, path: str) -> Any:
@@ -109,9 +106,7 @@ def _record_run(root: fx.GraphModule, inputs: Sequence[Any]) -> tuple[dict[str, 
         with torch.no_grad():
             for node, given, versions, value in _run_nodes(root, inputs):
                 changed = (
-                    tensor
-                    for tensor, version in zip(given, versions, strict=True)
-                    if tensor._version != version
+                    tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version
                 )
                 records[node.name] = NodeRecord(
                     value=pytree.tree_map(storages.describe, value),

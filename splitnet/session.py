@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,7 +59,7 @@ class Placement:
     gateway_device: str = "cpu"
     ap_device: str = "cpu"
     threads: int = 1
-    link: Link = Link()
+    link: Link = field(default_factory=Link)
     checksum: bool | None = None
 
     def __post_init__(self) -> None:
@@ -195,9 +195,7 @@ class SplitSession:
         ):
             if address is None:
                 launched[role] = stack.enter_context(
-                    LaunchedWorker(
-                        role, self.model, device=device, threads=placement.threads, cores=own_cores
-                    )
+                    LaunchedWorker(role, self.model, device=device, threads=placement.threads, cores=own_cores)
                 )
         say(f"starting {' and '.join(launched) or 'no worker'}, building {self.model.name}")
         addresses = {

@@ -27,14 +27,14 @@ class Bottom(nn.Module):
         self.part = _cut_out(graph, cut, bottom=True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        live = self.run(self.graph.trace.flatten_inputs(args, kwargs))
+        with exact_inference():
+            live = self.run(self.graph.trace.flatten_inputs(args, kwargs))
         return live[0] if len(live) == 1 else live
 
     def run(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
-        """The live values, in the order of `cut.live`, for flat inputs."""
-        with exact_inference():
-            live: tuple[Any, ...] = self.part(*inputs)
-            return live
+        """The live values, in the order of `cut.live`, for flat inputs; call it inside `exact_inference`."""
+        live: tuple[Any, ...] = self.part.forward(*inputs)
+        return live
 
 
 class Top(nn.Module):
@@ -47,14 +47,14 @@ class Top(nn.Module):
         self.part = _cut_out(graph, cut, bottom=False)
 
     def forward(self, live: Any) -> Any:
-        leaves = self.run((live,) if len(self.cut.live) == 1 else live)
+        with exact_inference():
+            leaves = self.run((live,) if len(self.cut.live) == 1 else live)
         return pytree.tree_unflatten(list(leaves), self.graph.trace.out_spec)
 
     def run(self, live: Sequence[Any]) -> tuple[Any, ...]:
-        """The flat output leaves for the live values."""
-        with exact_inference():
-            leaves: tuple[Any, ...] = self.part(*live)
-            return leaves
+        """The flat output leaves for the live values; call it inside `exact_inference`."""
+        leaves: tuple[Any, ...] = self.part.forward(*live)
+        return leaves
 
 
 def slice_model(
@@ -101,10 +101,7 @@ def _cut_out(graph: LayerGraph, cut: Cut, *, bottom: bool) -> fx.GraphModule:
         copies[node] = copy
     if bottom:
         part.output(tuple(copies[by_name[name]] for name in live))
-    module = fx.GraphModule(
-        graph.trace.root, part, f"{graph.name}_{'bottom' if bottom else 'top'}_{cut.index}"
-    )
-    return module.eval()
+    return fx.GraphModule(graph.trace.root, part, f"{graph.name}_{'bottom' if bottom else 'top'}_{cut.index}")
 
 
 def _needed(graph: LayerGraph, cut: Cut, *, bottom: bool) -> set[fx.Node]:

@@ -108,9 +108,7 @@ class Trace:
         self.root.recompile()
 
 
-def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], exported: Any | None = None
-) -> Trace:
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], exported: Any | None = None) -> Trace:
     """Trace a model in eval mode with the front end that can.
 
     Args:
@@ -137,9 +135,7 @@ def trace(
         ) from error
 
 
-def trace_export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], fallback_reason: str
-) -> Trace:
+def trace_export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], fallback_reason: str) -> Trace:
     """Trace with `torch.export` (non-strict) for exactly the example's shapes."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # export warns about its own internals

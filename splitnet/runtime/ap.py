@@ -25,14 +25,12 @@ class ApSession(Session):
             case Infer(cut, values):
                 return self._infer(cut, values, received)
             case other:
-                raise ProtocolError(
-                    f"an AP does not know {type(other).__name__}; is this address a gateway's?"
-                )
+                raise ProtocolError(f"an AP does not know {type(other).__name__}; is this address a gateway's?")
 
     def _infer(self, cut: int, values: list[Any], received: Received[Any]) -> Answering:
         device = self.engine.device
         top = self.model.top(cut)
-        with self.engine.lane():
+        with self.engine.lane:
             dequeued_ns = time.monotonic_ns()
             live = decode_values(values, received.body, device, max_bytes=MAX_VALUE_BYTES)
             _check_live(top.cut, live)
@@ -54,6 +52,4 @@ def _check_live(cut: Cut, live: list[Any]) -> None:
         if isinstance(value, torch.Tensor):
             known = expected.tensors
             if len(known) != 1 or value.dtype != known[0].dtype or value.dim() != len(known[0].shape):
-                raise ProtocolError(
-                    f"{expected.name} at cut {cut.index} came as {value.dtype} {tuple(value.shape)}"
-                )
+                raise ProtocolError(f"{expected.name} at cut {cut.index} came as {value.dtype} {tuple(value.shape)}")

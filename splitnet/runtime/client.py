@@ -120,6 +120,4 @@ def _expect(received: Received[Any], expected: type[Answered], peer: str) -> Rec
         return received
     if isinstance(received.message, Failed):
         raise WorkerError(f"{peer}: {received.message.reason}")
-    raise ProtocolError(
-        f"{peer} answered {type(received.message).__name__} where {expected.__name__} was due"
-    )
+    raise ProtocolError(f"{peer} answered {type(received.message).__name__} where {expected.__name__} was due")

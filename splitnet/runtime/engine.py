@@ -10,25 +10,28 @@ import dataclasses
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from splitnet.errors import ModelError, SettingsError
-from splitnet.graph import LayerGraph, layer_graph
-from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, max_abs_error, synchronize
+from splitnet.graph import Cut, LayerGraph, layer_graph
+from splitnet.inference import bitwise_equal, clone_tensors, max_abs_error, synchronize
 from splitnet.models.build import build_model
 from splitnet.models.reference import BuiltModel, ModelRef, is_code
+from splitnet.recording import does_not_run
 from splitnet.slicing import Bottom, Top
 
 MODELS_KEPT = 4
 """Models that peers asked for by name; those the worker was started with are never dropped."""
-HALVES_KEPT = 1024
+HALVES_KEPT = 512
 """Halves share their model's weights, so each costs only its code."""
+
+
+Half = TypeVar("Half", Bottom, Top)
 
 
 def parse_device(text: str) -> torch.device:
@@ -47,9 +50,7 @@ def parse_device(text: str) -> torch.device:
         raise SettingsError(f"device {text!r} is not supported: give cpu, cuda or cuda:0, cuda:1, …")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
-        raise SettingsError(
-            f"device {text!r} is not here: this machine has {count} CUDA devices; use --device cpu"
-        )
+        raise SettingsError(f"device {text!r} is not here: this machine has {count} CUDA devices; use --device cpu")
     return torch.device("cuda", device.index or 0)
 
 
@@ -64,8 +65,9 @@ class ResidentModel:
         )
         self.graph.trace.move_to(device)
         self.module: nn.Module = built.module.to(device)
-        self._halves: OrderedDict[tuple[str, int], Bottom | Top] = OrderedDict()
-        self._lock = threading.Lock()
+        self._bottoms: dict[int, Bottom] = {}
+        self._tops: dict[int, Top] = {}
+        self._building = threading.Lock()
 
     def example(self) -> list[tuple[str, Any]]:
         """Name and value of each input of the model's example, in flat order."""
@@ -75,26 +77,18 @@ class ResidentModel:
 
     def bottom(self, cut: int) -> Bottom:
         """The bottom of a cut, from the cache or built now."""
-        half = self._half("bottom", cut)
-        assert isinstance(half, Bottom)
-        return half
+        return self._bottoms.get(cut) or self._build(self._bottoms, Bottom, cut)
 
     def top(self, cut: int) -> Top:
         """The top of a cut, from the cache or built now."""
-        half = self._half("top", cut)
-        assert isinstance(half, Top)
-        return half
+        return self._tops.get(cut) or self._build(self._tops, Top, cut)
 
-    def _half(self, side: str, cut: int) -> Bottom | Top:
-        with self._lock:
-            half = self._halves.get((side, cut))
-            if half is None:
-                found = self.graph.cut(cut)
-                half = (Bottom if side == "bottom" else Top)(self.graph, found)
-                self._halves[side, cut] = half
-                if len(self._halves) > HALVES_KEPT:
-                    self._halves.popitem(last=False)
-            self._halves.move_to_end((side, cut))
+    def _build(self, halves: dict[int, Half], kind: Callable[[LayerGraph, Cut], Half], cut: int) -> Half:
+        with self._building, torch.inference_mode(False):
+            half = kind(self.graph, self.graph.cut(cut))
+            if len(halves) >= HALVES_KEPT:
+                halves.pop(next(iter(halves)))
+            halves[cut] = half
             return half
 
 
@@ -116,9 +110,7 @@ class ModelInputs:
         for given, expected, name in zip(values, example, trace.input_names, strict=True):
             _check_like(given, expected, name)
         self._model = model
-        self._values = [
-            value.to(model.device) if isinstance(value, torch.Tensor) else value for value in values
-        ]
+        self._values = [value.to(model.device) if isinstance(value, torch.Tensor) else value for value in values]
         self._args, self._kwargs = trace.unflatten_inputs(self._values, built.args, built.kwargs)
         self._reference: list[Any] | None = None
 
@@ -143,20 +135,14 @@ class ModelInputs:
         args, kwargs = self._args, self._kwargs
         if self._model.graph.changes_input:
             args, kwargs = clone_tensors((args, kwargs))
-        with exact_inference():
-            synchronize(self._model.device)
-            start_ns = time.monotonic_ns()
-            try:
-                output = self._model.module(*args, **kwargs)
-            except Exception as error:
-                shapes = [tuple(leaf.shape) for leaf in self._values if isinstance(leaf, torch.Tensor)]
-                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise ModelError(
-                    f"{self._model.graph.name} does not run on inputs of shape "
-                    f"{', '.join(map(str, shapes))}: {line}"
-                ) from error
-            synchronize(self._model.device)
-            end_ns = time.monotonic_ns()
+        synchronize(self._model.device)
+        start_ns = time.monotonic_ns()
+        try:
+            output = self._model.module(*args, **kwargs)
+        except Exception as error:
+            raise ModelError(does_not_run(self._model.graph.name, self._values, error)) from error
+        synchronize(self._model.device)
+        end_ns = time.monotonic_ns()
         if self._reference is None:
             self._reference = clone_tensors(pytree.tree_leaves(output))
         return (end_ns - start_ns) * 1e-9
@@ -178,13 +164,7 @@ class Engine:
         self.own_code = tuple(own_code)
         self._models: OrderedDict[ModelRef, ResidentModel] = OrderedDict()
         self._building = threading.Lock()
-        self._lane = threading.Lock()
-
-    @contextmanager
-    def lane(self) -> Iterator[None]:
-        """The device is ours until the block ends."""
-        with self._lane:
-            yield
+        self.lane = threading.Lock()
 
     def load(self, ref: ModelRef, graph: str | None = None, weights: str | None = None) -> ResidentModel:
         """Find or build a model, and insist on its fingerprint.
@@ -193,7 +173,7 @@ class Engine:
             ModelError: the model cannot be built, is code that is not this worker's own, or differs.
         """
         ref = self._own(ref)
-        with self._building, self.lane():
+        with self._building, self.lane, torch.inference_mode(False):  # weights are normal tensors
             model = self._models.get(ref)
             if model is None:
                 model = self._models[ref] = ResidentModel(build_model(ref), self.device)

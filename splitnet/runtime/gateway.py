@@ -33,9 +33,7 @@ class GatewaySession(Session):
             case Measure(cut, codec, want_output):
                 return self._measure(cut, check_codec(codec), want_output)
             case other:
-                raise ProtocolError(
-                    f"a gateway does not know {type(other).__name__}; is this address an AP's?"
-                )
+                raise ProtocolError(f"a gateway does not know {type(other).__name__}; is this address an AP's?")
 
     def close(self) -> None:
         if self._ap is not None:
@@ -70,7 +68,7 @@ class GatewaySession(Session):
 
     def _measure(self, cut: int, codec: str, want_output: bool) -> Answering:
         inputs = self.inputs
-        with self.engine.lane():
+        with self.engine.lane:
             inputs.reference()
             timeline, sent_bytes, leaves = self._infer(cut, codec, inputs.flat())
             equal, error = inputs.compare(leaves)
@@ -91,9 +89,7 @@ class GatewaySession(Session):
         if cut == self.model.graph.last_cut:
             return Timeline(start_ns, computed_ns, computed_ns, computed_ns, computed_ns, None, True), 0, live
         if self._ap is None:
-            raise SettingsError(
-                f"cut {cut} needs an AP, and this gateway is connected to none; send Connect first"
-            )
+            raise SettingsError(f"cut {cut} needs an AP, and this gateway is connected to none; send Connect first")
         encoded = encode_values(live, codec)
         encoded_ns = time.monotonic_ns()
         try:
@@ -105,9 +101,7 @@ class GatewaySession(Session):
         synchronize(device)
         end_ns = time.monotonic_ns()
         instants = answer.message.instants
-        timeline = Timeline(
-            start_ns, computed_ns, encoded_ns, answer.at_ns, end_ns, instants, self._shared_clock
-        )
+        timeline = Timeline(start_ns, computed_ns, encoded_ns, answer.at_ns, end_ns, instants, self._shared_clock)
         return timeline, encoded.payload_bytes, leaves
 
 

@@ -18,9 +18,7 @@ QUANTUM_S = 1e-3
 _LARGEST_IOV = 512
 _UNITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 _TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_HINT = (
-    "give `loopback`, a rate such as 50mbit (bit, kbit, mbit, gbit), or with a delay 50mbit+5ms (us, ms, s)"
-)
+_HINT = "give `loopback`, a rate such as 50mbit (bit, kbit, mbit, gbit), or with a delay 50mbit+5ms (us, ms, s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,7 @@ class Link:
         rate = "loopback"
         if self.rate_bps is not None:
             unit = next(
-                name
-                for name in ("gbit", "mbit", "kbit", "bit")
-                if self.rate_bps >= _UNITS[name] or name == "bit"
+                name for name in ("gbit", "mbit", "kbit", "bit") if self.rate_bps >= _UNITS[name] or name == "bit"
             )
             rate = f"{self.rate_bps / _UNITS[unit]:g}{unit}"
         return f"{rate}+{self.delay_s * 1e3:g}ms" if self.delay_s else rate

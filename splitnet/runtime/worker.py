@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -23,6 +24,7 @@ import msgspec
 import torch
 
 from splitnet.errors import ProtocolError, SettingsError, SplitnetError
+from splitnet.inference import fused_attention_off
 from splitnet.profiling.machine import boot_digest, machine_fingerprint
 from splitnet.runtime.address import Address
 from splitnet.runtime.connection import (
@@ -39,12 +41,14 @@ from splitnet.runtime.messages import (
     Done,
     Failed,
     Hello,
+    Infer,
     InputEntry,
     Inputs,
     Load,
     Loaded,
     Local,
     LocalTime,
+    Measure,
     ToWorker,
     Welcome,
 )
@@ -87,26 +91,28 @@ class Session(abc.ABC):
     def inputs(self) -> ModelInputs:
         """The connection's inputs: what was sent, or the model's example."""
         if self._inputs is None:
-            with self.engine.lane():
+            with self.engine.lane:
                 self._inputs = ModelInputs(self.model)
         return self._inputs
 
     def handle(self, received: Received[Any]) -> Answering:
         """Answer one request; SplitnetError becomes a `Failed`."""
         match received.message:
+            case Infer() | Measure():  # first, since these are timed
+                return self.handle_role(received)
             case Load() as request:
                 return self._load(request)
             case Inputs(values):
                 decoded = decode_values(values, received.body, torch.device("cpu"), max_bytes=MAX_VALUE_BYTES)
                 copies = [value.clone() if isinstance(value, torch.Tensor) else value for value in decoded]
-                with self.engine.lane():
+                with self.engine.lane:
                     inputs = ModelInputs(self.model, copies)
                     inputs.run_unsplit()
                 self._inputs = inputs
                 return Answering(Done())
             case Local():
                 inputs = self.inputs
-                with self.engine.lane():
+                with self.engine.lane:
                     return Answering(LocalTime(inputs.run_unsplit()))
             case _:
                 return self.handle_role(received)
@@ -133,8 +139,7 @@ class Session(abc.ABC):
                     if isinstance(value, torch.Tensor)
                 ],
                 cuts=[
-                    CutEntry(cut.index, cut.layer, cut.clean, cut.payload_bytes, cut.refused)
-                    for cut in graph.cuts
+                    CutEntry(cut.index, cut.layer, cut.clean, cut.payload_bytes, cut.refused) for cut in graph.cuts
                 ],
                 random_weights=self._model.built.random_weights,
             )
@@ -175,9 +180,7 @@ class Worker:
                 if not self._places.acquire(blocking=False):
                     sock.close()
                     continue
-                thread = threading.Thread(
-                    target=self._serve, args=(sock, f"{peer[0]}:{peer[1]}"), daemon=True
-                )
+                thread = threading.Thread(target=self._serve, args=(sock, f"{peer[0]}:{peer[1]}"), daemon=True)
                 thread.start()
 
     def _serve(self, sock: socket.socket, peer: str) -> None:
@@ -186,8 +189,9 @@ class Worker:
         torch.set_num_threads(self._engine.threads)  # OpenMP keeps the number per thread
         try:
             self._shake_hands(connection)
-            while True:
-                self._answer(connection, session)
+            with torch.inference_mode():
+                while True:
+                    self._answer(connection, session)
         except PeerGoneError:
             pass
         except ProtocolError as error:
@@ -253,8 +257,11 @@ def serve(
     if follow_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     torch.set_num_threads(engine.threads)
+    fused_attention_off()
     worker = Worker(role, engine, address, new_session, os.environ.get(TOKEN_VARIABLE, ""))
     preload(engine)
+    gc.collect()
+    gc.freeze()  # models stay; the collector need not walk them in the middle of an inference
     print(json.dumps({"role": role, "listening": str(worker.address)}), flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         worker.run()

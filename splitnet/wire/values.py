@@ -131,6 +131,8 @@ def encode_values(values: Sequence[Any], codec: str = "none") -> Encoded:
     Raises CutError for what cannot cross: other types and layouts, tensors that overlap themselves, integers
     beyond 64 bits, more than `MAX_VALUES` values, containers deeper than `MAX_DEPTH`.
     """
+    if codec == "none" and len(values) == 1 and (plain := _encode_plain(values[0])) is not None:
+        return plain
     codecs.check_codec(codec)
     writer = _Writer(codec)
     specs = [writer.spec(value, 0) for value in values]
@@ -148,11 +150,58 @@ def decode_values(
     """
     if body.data_ptr() % ALIGNMENT or body.dtype != torch.uint8:
         raise ValueError(f"a body must be torch.uint8 and aligned to {ALIGNMENT} bytes")
+    if len(specs) == 1 and (plain := _decode_plain(specs[0], body, device, max_bytes)) is not None:
+        return [plain]
     reader = _Reader(body, device, max_bytes)
     values = [reader.value(spec, 0) for spec in specs]
     if reader.cursor != reader.body_bytes:
         raise ProtocolError(f"the body has {reader.body_bytes} bytes, its values end at {reader.cursor}")
     return values
+
+
+def _encode_plain(value: Any) -> Encoded | None:
+    """One contiguous tensor on the CPU, as at most clean cuts, with as little code as will do; else None.
+
+    After a forward pass all of this runs from a cold cache, where code costs ten times what it costs in a loop.
+    """
+    if type(value) is not torch.Tensor:
+        return None
+    try:
+        array = value.numpy()
+    except (TypeError, RuntimeError):  # on a device, with a gradient, sparse, bfloat16, …
+        return None
+    data, name = array.data, _DTYPE_NAMES.get(value.dtype)
+    nbytes, residue = data.nbytes, value.data_ptr() % ALIGNMENT
+    if name is None or not nbytes or not data.c_contiguous or residue % data.itemsize:
+        return None
+    buffers: list[Buffer] = [_PADDING[:residue], data.cast("B")] if residue else [data.cast("B")]
+    return Encoded([TensorSpec(name, array.shape, value.stride(), residue, nbytes)], buffers, nbytes)
+
+
+def _decode_plain(spec: ValueSpec, body: torch.Tensor, device: torch.device, max_bytes: int) -> torch.Tensor | None:
+    """What `_encode_plain` sent; None for anything else, or where any number is off."""
+    if type(spec) is not TensorSpec or spec.codec != "none" or device.type != "cpu":
+        return None
+    dtype, shape, stride, offset = _DTYPES.get(spec.dtype), spec.shape, spec.stride, spec.offset
+    if dtype is None or dtype is torch.bool or len(shape) != len(stride) or len(shape) > MAX_DIMS:
+        return None
+    numel, itemsize, body_bytes = 1, dtype.itemsize, body.numel()
+    for size, step in zip(reversed(shape), reversed(stride), strict=True):
+        if size < 1 or not (step == numel or (size == 1 and 0 <= step <= _MAX_STRIDE)):
+            return None
+        numel *= size
+    nbytes = numel * itemsize
+    if (
+        nbytes != spec.nbytes
+        or nbytes > max_bytes
+        or offset + nbytes != body_bytes
+        or not 0 <= offset < ALIGNMENT
+        or offset % itemsize
+        or body_bytes % itemsize
+        or body.storage_offset()
+    ):
+        return None
+    return body.view(dtype).as_strided(shape, stride, offset // itemsize)
 
 
 class _Layout(NamedTuple):
