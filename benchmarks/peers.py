@@ -1,4 +1,8 @@
-"""What splitnet's data path is compared with: a raw TCP echo, and pickled tensors over multiprocessing."""
+"""Three ways to have the same bytes back over loopback TCP, each from a server process of its own.
+
+`raw_echo` is the limit: preallocated memory, one send and one receive a direction. `wire_echo` is splitnet's data
+path: values encoded, framed, sent, received, decoded, and so back. `pickle_echo` is what public testbeds do.
+"""
 
 from __future__ import annotations
 
@@ -7,111 +11,161 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Client, Connection, Listener
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Client, Listener
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 import torch
 
+from splitnet.runtime.connection import Connection, PeerGoneError
+from splitnet.runtime.link import Link
+from splitnet.runtime.messages import Infer
+from splitnet.wire.values import decode_values, encode_values
+
 DEADLINE_S = 60.0
+LARGEST_BYTES = 1 << 24
+CPU = torch.device("cpu")
+
+RoundTrip = Callable[[torch.Tensor], float]
+"""Seconds from having a tensor to having it back."""
 
 
-def _pin(cores: Sequence[int]) -> None:
-    if cores:
-        os.sched_setaffinity(0, cores)
+@contextlib.contextmanager
+def raw_echo(server_cores: Sequence[int]) -> Iterator[RoundTrip]:
+    """Eight bytes of size, then so many bytes, which go back as they came."""
+    with _served(_serve_raw, server_cores) as sock:
+        memory = memoryview(bytearray(LARGEST_BYTES))
+
+        def round_trip_s(tensor: torch.Tensor) -> float:
+            payload = tensor.numpy().data.cast("B")
+            size = len(payload)
+            start_ns = time.monotonic_ns()
+            sent = sock.sendmsg([size.to_bytes(8, "big"), payload])
+            if sent < size + 8:
+                sock.sendall(payload[sent - 8 :])
+            sock.recv_into(memory[:size], size, socket.MSG_WAITALL)
+            return (time.monotonic_ns() - start_ns) * 1e-9
+
+        yield round_trip_s
 
 
-def _echo_raw(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
-    """Serve one connection: eight bytes of size, then so many bytes, which go back as they came."""
+@contextlib.contextmanager
+def wire_echo(server_cores: Sequence[int], *, checksum: bool = False) -> Iterator[RoundTrip]:
+    """splitnet's connections and encoding, without a worker's model, queue and clocks."""
+    with _served(_serve_wire_checked if checksum else _serve_wire, server_cores) as sock:
+        connection = _connection(sock, checksum)
+
+        @torch.inference_mode()
+        def round_trip_s(tensor: torch.Tensor) -> float:
+            start_ns = time.monotonic_ns()
+            _send(connection, [tensor])
+            _receive(connection)
+            return (time.monotonic_ns() - start_ns) * 1e-9
+
+        yield round_trip_s
+        connection.close()
+
+
+@contextlib.contextmanager
+def pickle_echo(server_cores: Sequence[int]) -> Iterator[RoundTrip]:
+    """Arrays pickled over multiprocessing.connection (both ends are ours)."""
+    context = multiprocessing.get_context("spawn")
+    ports: SimpleQueue[int] = context.SimpleQueue()
+    with _process(_serve_pickle, ports, server_cores), Client(("127.0.0.1", ports.get())) as connection:
+
+        def round_trip_s(tensor: torch.Tensor) -> float:
+            start_ns = time.monotonic_ns()
+            connection.send(tensor.numpy())
+            torch.from_numpy(connection.recv())
+            return (time.monotonic_ns() - start_ns) * 1e-9
+
+        yield round_trip_s
+
+
+def _connection(sock: socket.socket, checksum: bool) -> Connection[Infer]:
+    connection: Connection[Infer] = Connection(sock, Infer, "the echo")
+    connection.agree(1, checksum=checksum, link=Link())
+    return connection
+
+
+def _send(connection: Connection[Infer], values: Sequence[Any]) -> None:
+    encoded = encode_values(values)
+    connection.send(Infer(0, encoded.specs), encoded.buffers)
+
+
+def _receive(connection: Connection[Infer]) -> list[Any]:
+    received = connection.receive(DEADLINE_S)
+    return decode_values(received.message.values, received.body, CPU, max_bytes=LARGEST_BYTES)
+
+
+def _serve_raw(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
+    with _accepted(ports, cores) as sock:
+        memory = memoryview(bytearray(LARGEST_BYTES))
+        head = memoryview(bytearray(8))
+        while sock.recv_into(head, 8, socket.MSG_WAITALL) == 8:
+            size = int.from_bytes(head, "big")
+            sock.recv_into(memory[:size], size, socket.MSG_WAITALL)
+            sock.sendall(memory[:size])
+
+
+def _serve_wire(ports: SimpleQueue[int], cores: Sequence[int], checksum: bool = False) -> None:
+    with _accepted(ports, cores) as sock, torch.inference_mode(), contextlib.suppress(PeerGoneError):
+        connection = _connection(sock, checksum)
+        while True:
+            _send(connection, _receive(connection))
+
+
+def _serve_wire_checked(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
+    _serve_wire(ports, cores, checksum=True)
+
+
+def _serve_pickle(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
     _pin(cores)
+    with Listener(("127.0.0.1", 0)) as listener:
+        ports.put(listener.address[1])  # type: ignore[arg-type]
+        with listener.accept() as connection, contextlib.suppress(EOFError):
+            while True:
+                connection.send(connection.recv())
+
+
+@contextlib.contextmanager
+def _served(target: Callable[..., None], cores: Sequence[int]) -> Iterator[socket.socket]:
+    """A connection to a server process."""
+    ports: SimpleQueue[int] = multiprocessing.get_context("spawn").SimpleQueue()
+    with _process(target, ports, cores), socket.create_connection(("127.0.0.1", ports.get())) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield sock
+
+
+@contextlib.contextmanager
+def _accepted(ports: SimpleQueue[int], cores: Sequence[int]) -> Iterator[socket.socket]:
+    """In a server process: its one connection."""
+    _pin(cores)
+    torch.set_num_threads(1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(DEADLINE_S)
         ports.put(listener.getsockname()[1])
         sock, _ = listener.accept()
         with sock:
+            sock.setblocking(True)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            buffer = memoryview(bytearray(1 << 24))
-            head = memoryview(bytearray(8))
-            while sock.recv_into(head, 8, socket.MSG_WAITALL) == 8:
-                size = int.from_bytes(head, "big")
-                sock.recv_into(buffer[:size], size, socket.MSG_WAITALL)
-                sock.sendall(buffer[:size])
+            yield sock
 
 
-def _echo_pickle(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
-    """Serve one connection: an object comes, is unpickled, and goes back pickled (ours, on loopback, in a test)."""
-    _pin(cores)
-    torch.set_num_threads(1)
-    with Listener(("127.0.0.1", 0)) as listener:
-        ports.put(listener.address[1])  # type: ignore[arg-type]
-        with listener.accept() as connection:
-            with contextlib.suppress(EOFError):
-                while True:
-                    connection.send(connection.recv())
-
-
-@contextmanager
-def _served(target: Any, cores: Sequence[int]) -> Iterator[int]:
-    context = multiprocessing.get_context("spawn")
-    ports: SimpleQueue[int] = context.SimpleQueue()
-    process = context.Process(target=target, args=(ports, cores), daemon=True)
+@contextlib.contextmanager
+def _process(target: Callable[..., None], ports: SimpleQueue[int], cores: Sequence[int]) -> Iterator[None]:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(ports, cores), daemon=True)
     process.start()
     try:
-        yield ports.get()
+        yield
     finally:
-        process.join(2)
+        process.join(5)
         if process.is_alive():
             process.kill()
             process.join(DEADLINE_S)
 
 
-class RawEcho:
-    """Round trips of bytes over one TCP connection, the limit of what any protocol on it can do."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._buffer = memoryview(bytearray(1 << 24))
-
-    def round_trip_s(self, payload: memoryview) -> float:
-        """Seconds from sending the first byte to having read the last one back."""
-        size = len(payload)
-        start_ns = time.monotonic_ns()
-        sent = self._socket.sendmsg([size.to_bytes(8, "big"), payload])
-        if sent < size + 8:
-            self._socket.sendall(payload[sent - 8 :])
-        self._socket.recv_into(self._buffer[:size], size, socket.MSG_WAITALL)
-        return (time.monotonic_ns() - start_ns) * 1e-9
-
-
-class PickleEcho:
-    """Round trips of tensors as public testbeds send them: pickled, over multiprocessing.connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def round_trip_s(self, tensor: torch.Tensor) -> float:
-        """Seconds from having the tensor to having it back."""
-        start_ns = time.monotonic_ns()
-        self._connection.send(tensor.numpy())
-        torch.from_numpy(self._connection.recv())
-        return (time.monotonic_ns() - start_ns) * 1e-9
-
-
-@contextmanager
-def raw_echo(server_cores: Sequence[int]) -> Iterator[RawEcho]:
-    """A raw echo whose server is pinned to `server_cores`."""
-    with (
-        _served(_echo_raw, server_cores) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as sock,
-    ):
-        sock.setblocking(True)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield RawEcho(sock)
-
-
-@contextmanager
-def pickle_echo(server_cores: Sequence[int]) -> Iterator[PickleEcho]:
-    """A pickle echo whose server is pinned to `server_cores`."""
-    with _served(_echo_pickle, server_cores) as port, Client(("127.0.0.1", port)) as connection:
-        yield PickleEcho(connection)
+def _pin(cores: Sequence[int]) -> None:
+    if cores:
+        os.sched_setaffinity(0, cores)

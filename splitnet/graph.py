@@ -198,14 +198,14 @@ def layer_graph(
 def _assemble(name: str, model: nn.Module, traced: Trace, records: dict[str, NodeRecord]) -> LayerGraph:
     nodes = list(traced.root.graph.nodes)
     layer_nodes = [node for node in nodes if _is_layer(node, records)]
-    positions = _positions(nodes, layer_nodes)
+    positions = _positions(nodes, layer_nodes, records)
     layers = _name_layers(model, traced, [node for node in layer_nodes if positions[node.name] is not None])
     owner = {layer.index: layer.name for layer in layers}
     cuts = []
     for index in range(len(layers) + 1):
         live = tuple(
             LiveValue(
-                name=owner.get(positions[node.name] or 0, str(node.target)),
+                name=str(node.target) if node.op == "placeholder" else owner.get(positions[node.name] or 0, INPUT),
                 node=node.name,
                 value=records[node.name].value,
             )
@@ -238,7 +238,9 @@ def _is_layer(node: fx.Node, records: dict[str, NodeRecord]) -> bool:
     return not (looks and all(tensor.storage in found.reads for tensor in found.tensors))
 
 
-def _positions(nodes: list[fx.Node], layer_nodes: list[fx.Node]) -> dict[str, int | None]:
+def _positions(
+    nodes: list[fx.Node], layer_nodes: list[fx.Node], records: dict[str, NodeRecord]
+) -> dict[str, int | None]:
     """The layer that each node belongs to; layers that do not depend on the input are counted out."""
     is_layer = set(layer_nodes)
     positions: dict[str, int | None] = {}
@@ -257,7 +259,27 @@ def _positions(nodes: list[fx.Node], layer_nodes: list[fx.Node]) -> dict[str, in
             positions[node.name] = count
         else:
             positions[node.name] = max(found)
+    _sink_views_of_parameters(nodes, is_layer, positions, records)
     return positions
+
+
+def _sink_views_of_parameters(
+    nodes: list[fx.Node],
+    is_layer: set[fx.Node],
+    positions: dict[str, int | None],
+    records: dict[str, NodeRecord],
+) -> None:
+    """A class token expanded to the batch needs of the input its size alone: it belongs to who reads it first."""
+    sunk: list[fx.Node] = []
+    for node in nodes:
+        if node.op in ("placeholder", "output") or node in is_layer or not records[node.name].tensors:
+            continue
+        tensors = [used for used in node.all_input_nodes if records[used.name].tensors]
+        if positions[node.name] is not None and all(positions[used.name] is None or used in sunk for used in tensors):
+            sunk.append(node)
+    for node in reversed(sunk):
+        readers = [position for user in node.users if (position := positions[user.name]) is not None]
+        positions[node.name] = min(readers, default=positions[node.name])
 
 
 def _is_live(node: fx.Node, cut: int, positions: dict[str, int | None]) -> bool:

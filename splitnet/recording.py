@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from splitnet.errors import ModelError
 from splitnet.inference import bitwise_equal, clone_tensors, exact_inference
-from splitnet.tracing import Trace
+from splitnet.tracing import Trace, plain_containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,18 @@ def record(trace: Trace, model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         ModelError: the module does not run on these inputs, the graph's output differs from the module's, or a
             forward pass changes the module's own parameters or buffers.
     """
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with exact_inference():
         try:
             expected = model(*clone_tensors(args), **clone_tensors(kwargs))
         except Exception as error:
             message = does_not_run(type(model).__name__, pytree.tree_leaves((args, kwargs)), error)
             raise ModelError(f"{message}; give inputs of the shape it takes") from error
+    for name, buffer in model.named_buffers():
+        if name in before and not bitwise_equal(buffer, before[name]):
+            raise ModelError(
+                f"{type(model).__name__} changes its own state ({name}) in a forward pass, so repeats would differ"
+            )
     inputs = trace.flatten_inputs(clone_tensors(args), clone_tensors(kwargs))
     records, outputs = _record_run(trace.root, inputs)
     if not bitwise_equal(list(outputs), pytree.tree_leaves(expected)):
@@ -128,14 +134,15 @@ def _run_nodes(
 ) -> Iterator[tuple[fx.Node, list[torch.Tensor], list[int], Any]]:
     """Run a graph in order; yields each node, the tensors it was given, their versions before, and its value.
 
-    Values are dropped after their last use. Not `fx.Interpreter`: that fails on swin3d and is slow.
+    Values are dropped after their last use. Not `fx.Interpreter`, which fails on swin3d.
     """
     modules = dict(root.named_modules(remove_duplicate=False))
     uses = {node: len(node.users) for node in root.graph.nodes}
     values: dict[fx.Node, Any] = {}
     fresh = iter(inputs)
     for node in root.graph.nodes:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda used: values[used])
+        # plain lists: swin3d changes one that it is given, which FX's own would not allow
+        args, kwargs = plain_containers(fx.node.map_arg((node.args, node.kwargs), lambda used: values[used]))
         given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         versions = [tensor._version for tensor in given]
         match node.op:

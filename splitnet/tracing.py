@@ -165,7 +165,7 @@ def _trace_fx(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     _drop_fixed_inputs(graph, set(tensors))
     names = tuple(str(node.target) for node in graph.nodes if node.op == "placeholder")
     output = next(node for node in graph.nodes if node.op == "output")
-    leaves, out_spec = pytree.tree_flatten(_plain(output.args[0]))
+    leaves, out_spec = pytree.tree_flatten(plain_containers(output.args[0]))
     output.args = (tuple(leaves),)
     graph.set_codegen(fx.graph.CodeGen())
     return Trace(
@@ -205,7 +205,7 @@ def _from_exported(program: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
         if node.op == "call_module" and str(node.target).startswith("_guards"):
             graph.erase_node(node)
     output = next(node for node in graph.nodes if node.op == "output")
-    output.args = (tuple(pytree.tree_leaves(_plain(output.args[0]))),)
+    output.args = (tuple(pytree.tree_leaves(plain_containers(output.args[0]))),)
     graph.set_codegen(fx.graph.CodeGen())
     leaves, in_spec = pytree.tree_flatten((args, dict(kwargs)))
     names = tuple(str(node.target) for node in graph.nodes if node.op == "placeholder")
@@ -226,14 +226,14 @@ def _holds_tensor(value: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
 
 
-def _plain(value: Any) -> Any:
+def plain_containers(value: Any) -> Any:
     """FX's immutable containers as plain ones, so that outputs come back as the model's own types."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_containers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain_containers(item) for item in value]
     if type(value) is tuple:
-        return tuple(_plain(item) for item in value)
+        return tuple(plain_containers(item) for item in value)
     return value
 
 
