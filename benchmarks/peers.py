@@ -123,7 +123,7 @@ def _serve_wire_checked(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
 def _serve_pickle(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
     _pin(cores)
     with Listener(("127.0.0.1", 0)) as listener:
-        ports.put(listener.address[1])  # type: ignore[arg-type]
+        ports.put(listener.address[1])
         with listener.accept() as connection, contextlib.suppress(EOFError):
             while True:
                 connection.send(connection.recv())

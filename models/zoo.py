@@ -8,7 +8,6 @@ model.
 
 from __future__ import annotations
 
-import pickle
 from functools import cache
 from typing import Any
 
@@ -32,7 +31,6 @@ _MODULES = {
     "video": tv.video,
     "quantization": tv.quantization,
 }
-_NO_NETWORK = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
 
 
 @cache
@@ -135,7 +133,7 @@ def _published(name: str, weights: WeightsEnum) -> nn.Module:
     try:
         with weights_only():
             module: nn.Module = tv.get_model(name, weights=weights, progress=False, **settings)
-    except _NO_NETWORK as error:
+    except Exception as error:  # the network, the disk, or a file that is not plain weights
         raise ModelError(
             f"weights {weights.name} of {name} could not be fetched from {weights.url} ({_line(error)}); "
             "drop --weights for a seeded random start"

@@ -146,7 +146,7 @@ def check(
     """Prove on this machine that cuts give the unsplit model's bits; exit status 1 if any differs."""
     import torch
 
-    from splitnet.check import check as check_model
+    from splitnet.checking import check as check_model
 
     ref = _reference(model, weights, seed, batch, input_size, input_shape)
     torch.set_num_threads(_at_least_one("--threads", threads))
@@ -213,8 +213,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure a model split at several cuts, beside the unsplit model in the same run."""
-    from splitnet.bench import BenchSettings, Progress
-    from splitnet.bench import bench as run_bench
+    from splitnet.benching import BenchSettings, Progress
+    from splitnet.benching import bench as run_bench
     from splitnet.report import bench_table, chrome_trace, draw_bench, headline
     from splitnet.rundir import write_json_atomic
     from splitnet.runtime.address import Address

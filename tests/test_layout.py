@@ -108,7 +108,7 @@ def test_imports_point_one_way() -> None:
         (
             "splitnet.controller.dpra",
             "from splitnet import bench",
-            "splitnet.controller.dpra -> splitnet.bench",
+            "splitnet.controller.dpra -> splitnet.benching",
         ),
         ("splitnet.wire.frames", "import socket", "splitnet.wire.frames -> socket"),
         ("splitnet.wire.frames", "from asyncio import Protocol", "splitnet.wire.frames -> asyncio"),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from splitnet.check import check, over_the_wire
+from splitnet.checking import check, over_the_wire
 from splitnet.errors import CutError
 from splitnet.graph import layer_graph
 from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, max_abs_error

@@ -1,0 +1,25 @@
+"""What the README shows, run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_python_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"\S+ True [\d.]+ ms\n", done.stdout)
+
+
+def test_every_command_it_names_exists() -> None:
+    from splitnet.cli import app
+
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    named = set(re.findall(r"(?:^|[ `$])splitnet ([a-z]+)\b", README.read_text(), flags=re.MULTILINE))
+    assert named - {"takes", "costs", "is", "needs"} <= known
