@@ -19,9 +19,24 @@ LINKED = ("models", "profiling", "controller")
 
 # --- the rules of imports: modules (with all below them) and what they must not reach, however indirectly
 
-CORE = tuple(f"splitnet.{name}" for name in ("errors", "graph", "slicing", "plan", "measurement", "wire"))
+CORE = tuple(
+    f"splitnet.{name}"
+    for name in (
+        "errors",
+        "inference",
+        "tracing",
+        "recording",
+        "cuts",
+        "fingerprint",
+        "graph",
+        "slicing",
+        "plan",
+        "measurement",
+        "wire",
+    )
+)
 LIBRARIES = tuple(f"splitnet.{name}" for name in LINKED)
-WORKERS = tuple(f"splitnet.{name}" for name in ("runtime", "cli", "bench", "testbed"))
+WORKERS = tuple(f"splitnet.{name}" for name in ("runtime", "session", "benching", "cli", "testbed"))
 SOCKETS = ("socket", "socketserver", "ssl", "asyncio", "selectors", "multiprocessing", "subprocess", "http")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
 
@@ -107,7 +122,7 @@ def test_imports_point_one_way() -> None:
         ("splitnet.models.zoo", "from ..runtime.ap import Ap", "splitnet.models.zoo -> splitnet.runtime.ap"),
         (
             "splitnet.controller.dpra",
-            "from splitnet import bench",
+            "from splitnet import benching",
             "splitnet.controller.dpra -> splitnet.benching",
         ),
         ("splitnet.wire.frames", "import socket", "splitnet.wire.frames -> socket"),
