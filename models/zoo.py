@@ -33,6 +33,10 @@ _MODULES = {
 }
 
 
+MVIT_SIZE = 224
+"""torchvision's builders of MViT fix the side of the frames."""
+
+
 @cache
 def families() -> dict[str, str]:
     """Every model name of the zoo with its family."""
@@ -112,8 +116,8 @@ def _fixed_size(name: str, size: int) -> dict[str, Any]:
         return {"image_size": size}
     if name.startswith("maxvit_"):
         return {"input_size": (size, size)}
-    if name.startswith("mvit_"):
-        return {"spatial_size": (size, size)}
+    if name.startswith("mvit_") and size != MVIT_SIZE:
+        raise ModelError(f"{name} takes frames of {MVIT_SIZE} pixels only, not --input-size {size}; leave it out")
     return {}
 
 

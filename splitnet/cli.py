@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="splitnet",
     help="Slice any PyTorch model at any layer and measure the split between two real workers.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -335,12 +334,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends the process with its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
-        if arguments and "--help" not in arguments:
+        if "--help" not in arguments:
             _require_torch_pair()
         status = typer.main.get_command(app).main(arguments, prog_name="splitnet", standalone_mode=False)
-    except KeyboardInterrupt:
+        if status == 130:  # the parser's own handling of Ctrl-C
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, typer.Abort):
         _end("interrupted", 130)
     except SplitnetError as error:
         if debug:
@@ -350,7 +351,7 @@ def main(arguments: list[str] | None = None) -> None:
         problem = getattr(error, "format_message", None)  # the parser's own errors
         if problem is None or debug:
             raise
-        _end(f"{problem()}; see `splitnet --help`", 2)
+        _end(f"{problem().rstrip('.')}; see `splitnet --help`", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

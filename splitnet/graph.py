@@ -114,6 +114,7 @@ class LayerGraph:
         cuts: cuts 0..L.
         positions: the layer to which each node of the traced graph belongs; None for nodes that do not depend
             on the input.
+        readers: of each in-place node that does not depend on the input, the later nodes that see its change.
         changes_input: a forward pass changes its input in place, so repeats need copies.
     """
 
@@ -122,6 +123,7 @@ class LayerGraph:
     layers: tuple[Layer, ...]
     cuts: tuple[Cut, ...]
     positions: dict[str, int | None] = field(repr=False)
+    readers: dict[str, frozenset[str]] = field(repr=False)
     fingerprint: Fingerprint
     changes_input: bool
 
@@ -221,6 +223,7 @@ def _assemble(name: str, model: nn.Module, traced: Trace, records: dict[str, Nod
         layers=layers,
         cuts=tuple(cuts),
         positions=positions,
+        readers=_readers(nodes, positions, records),
         fingerprint=fingerprint(traced.root),
         changes_input=any(node_record.changed & inputs for node_record in records.values()),
     )
@@ -280,6 +283,19 @@ def _sink_views_of_parameters(
     for node in reversed(sunk):
         readers = [position for user in node.users if (position := positions[user.name]) is not None]
         positions[node.name] = min(readers, default=positions[node.name])
+
+
+def _readers(
+    nodes: list[fx.Node], positions: dict[str, int | None], records: dict[str, NodeRecord]
+) -> dict[str, frozenset[str]]:
+    """Nodes that see what an input-free in-place node did, though they do not take its value."""
+    return {
+        node.name: frozenset(
+            later.name for later in nodes[place + 1 :] if records[later.name].reads & records[node.name].changed
+        )
+        for place, node in enumerate(nodes)
+        if positions[node.name] is None and records[node.name].changed
+    }
 
 
 def _is_live(node: fx.Node, cut: int, positions: dict[str, int | None]) -> bool:

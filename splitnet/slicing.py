@@ -107,14 +107,17 @@ def _cut_out(graph: LayerGraph, cut: Cut, *, bottom: bool) -> fx.GraphModule:
 def _needed(graph: LayerGraph, cut: Cut, *, bottom: bool) -> set[fx.Node]:
     """The nodes of one half: those on its side of the cut, and the input-free nodes that they read."""
     needed: set[fx.Node] = set()
+    names: set[str] = set()
     for node in reversed(graph.trace.root.graph.nodes):
         position = graph.positions[node.name]
         if position is None:
             wanted = any(user in needed for user in node.users)
+            wanted = wanted or not names.isdisjoint(graph.readers.get(node.name, ()))
         elif bottom:
             wanted = position <= cut.index
         else:
             wanted = position > cut.index
         if wanted:
             needed.add(node)
+            names.add(node.name)
     return needed

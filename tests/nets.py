@@ -152,3 +152,21 @@ class WritesASlice(nn.Module):
         y[:, 0] = 7.0
         out: Tensor = self.two(y)
         return out
+
+
+class BuildsItsEmbeddingInPlace(nn.Module):
+    """An in-place operation that does not depend on the input, and whose value nobody takes (as in MViT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = nn.Parameter(torch.randn(1, 4, 8))
+        self.time = nn.Parameter(torch.randn(1, 1, 8))
+        self.before = nn.Linear(8, 8)
+        self.after = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, 4, 8]
+        x = self.before(x)
+        embedding = self.space * 2
+        embedding[:, 1:].add_(self.time)
+        out: Tensor = self.after(x + embedding)
+        return out

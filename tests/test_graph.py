@@ -119,7 +119,7 @@ def test_a_model_that_neither_front_end_follows_is_refused_with_both_reasons() -
 
 
 def test_a_model_that_changes_its_own_state_is_refused() -> None:
-    with pytest.raises(ModelError, match="own state|keeps state"):
+    with pytest.raises(ModelError, match=r"own state|keeps state"):
         layer_graph(nets.CountsItsCalls(), torch.randn(2, 4))
 
 

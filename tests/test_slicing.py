@@ -217,6 +217,10 @@ def test_writing_a_slice_is_a_layer_and_stays_in_order() -> None:
     assert [cut.cut for cut in result.checked] == [0, 2, 3]
 
 
+def test_an_input_free_change_in_place_is_in_the_half_that_sees_it() -> None:
+    assert_every_cut_is_right(seeded(nets.BuildsItsEmbeddingInPlace), (noise(2, 4, 8),))
+
+
 def test_nested_inputs_and_outputs_come_back_as_they_were() -> None:
     model = seeded(nets.NestedOutput)
     kwargs = {"x": noise(3, 4), "y": noise(3, 4)}

@@ -25,7 +25,7 @@ class Address:
         """
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
             raise SettingsError(f"address {text!r} is not HOST:PORT with a port of 0..65535, as in 127.0.0.1:7000")
         return Address(host, int(port))
 

@@ -51,9 +51,10 @@ class Client:
         link = link or Link()
         try:
             sock = socket.create_connection((address.host, address.port), timeout=HANDSHAKE_DEADLINE_S)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+            reason = (error.strerror or error) if isinstance(error, OSError) else "no such host name"
             raise WorkerError(
-                f"no {role} at {address}: {error.strerror or error}; "
+                f"no {role} at {address}: {reason}; "
                 f"start one with `splitnet worker {role} --listen {address}`"
             ) from error
         connection: Connection[Any] = Connection(sock, FromWorker, f"the {role} at {address}")
@@ -68,7 +69,7 @@ class Client:
                     delay_s=link.delay_s,
                 )
             )
-            welcome = _expect(connection.receive(HANDSHAKE_DEADLINE_S), Welcome, connection.peer).message
+            welcome = _answer(connection, Welcome, HANDSHAKE_DEADLINE_S).message
             if welcome.role != role:
                 raise WorkerError(f"the worker at {address} is a {welcome.role}, not a {role}")
             connection.agree(welcome.session, checksum=body_checksum, link=link)
@@ -100,7 +101,7 @@ class Client:
 
     def answer(self, expected: type[Answered], deadline_s: float) -> Received[Answered]:
         """Wait for the answer to the last request."""
-        return _expect(self._connection.receive(deadline_s), expected, self._connection.peer)
+        return _answer(self._connection, expected, deadline_s)
 
     def close(self) -> None:
         """End the connection."""
@@ -115,7 +116,12 @@ class Client:
         self.close()
 
 
-def _expect(received: Received[Any], expected: type[Answered], peer: str) -> Received[Answered]:
+def _answer(connection: Connection[Any], expected: type[Answered], deadline_s: float) -> Received[Answered]:
+    peer = connection.peer
+    try:
+        received = connection.receive(deadline_s)
+    except ProtocolError as error:
+        raise ProtocolError(f"{peer}: {error}") from error
     if isinstance(received.message, expected):
         return received
     if isinstance(received.message, Failed):

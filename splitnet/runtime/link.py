@@ -6,6 +6,7 @@ message of n bytes takes n/rate. The receiver holds a message for the delay. Hea
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from splitnet.errors import SettingsError
 
 QUANTUM_S = 1e-3
+LONGEST_DELAY_S = 60.0
 _LARGEST_IOV = 512
 _UNITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 _TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -27,6 +29,12 @@ class Link:
 
     rate_bps: float | None = None
     delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rate_bps is not None and not (math.isfinite(self.rate_bps) and self.rate_bps >= 1):
+            raise SettingsError(f"a link's rate of {self.rate_bps:g} bit/s is not a number of at least 1; {_HINT}")
+        if not 0 <= self.delay_s <= LONGEST_DELAY_S:
+            raise SettingsError(f"a link's delay of {self.delay_s:g} s is outside 0..{LONGEST_DELAY_S:g} s; {_HINT}")
 
     @staticmethod
     def parse(text: str) -> Link:

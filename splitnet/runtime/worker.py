@@ -125,8 +125,8 @@ class Session(abc.ABC):
         """The connection has ended."""
 
     def _load(self, request: Load) -> Answering:
+        self._model = self._inputs = None  # a model that cannot be had must not leave the one before in its place
         self._model = self.engine.load(request.model, request.graph, request.weights)
-        self._inputs = None
         graph = self._model.graph
         return Answering(
             Loaded(
@@ -172,6 +172,10 @@ class Worker:
         host, port = self._listener.getsockname()[:2]
         return Address(host, port)
 
+    def close(self) -> None:
+        """Free the port."""
+        self._listener.close()
+
     def run(self) -> None:
         """Accept connections until the listener is closed."""
         with self._listener:
@@ -194,7 +198,7 @@ class Worker:
                     self._answer(connection, session)
         except PeerGoneError:
             pass
-        except ProtocolError as error:
+        except SplitnetError as error:  # not the protocol, or a Hello that asks for what cannot be
             with contextlib.suppress(PeerGoneError):
                 connection.send(Failed(str(error)))
         finally:
@@ -259,7 +263,11 @@ def serve(
     torch.set_num_threads(engine.threads)
     fused_attention_off()
     worker = Worker(role, engine, address, new_session, os.environ.get(TOKEN_VARIABLE, ""))
-    preload(engine)
+    try:
+        preload(engine)
+    except BaseException:
+        worker.close()
+        raise
     gc.collect()
     gc.freeze()  # models stay; the collector need not walk them in the middle of an inference
     print(json.dumps({"role": role, "listening": str(worker.address)}), flush=True)
@@ -272,9 +280,10 @@ def serve(
 def _listen(address: Address) -> socket.socket:
     try:
         return socket.create_server((address.host, address.port), family=address.family, backlog=64)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        reason = error.strerror if isinstance(error, OSError) else "no such host name"
         raise SettingsError(
-            f"cannot listen on {address}: {error.strerror}; choose another --listen, port 0 takes a free one"
+            f"cannot listen on {address}: {reason}; choose another --listen, port 0 takes a free one"
         ) from error
 
 

@@ -243,3 +243,8 @@ def test_the_catalogue_lists_every_name_once() -> None:
     assert entries["toy_multi"].input_shapes == ((3, 8, 8), (6,))
     assert not any(is_code(name) for name in entries)
     assert "fasterrcnn_resnet50_fpn" not in families()
+
+
+def test_mvit_says_which_size_it_takes() -> None:
+    with pytest.raises(ModelError, match=r"mvit_v1_b takes frames of 224 pixels only, not --input-size 64"):
+        build_model(ModelRef("mvit_v1_b", input_size=64))
