@@ -317,7 +317,7 @@ def worker(
 
     def preload(into: Engine) -> None:
         for name in names:
-            into.load(_reference(name, weights, seed, batch, input_size, input_shape))
+            into.keep(_reference(name, weights, seed, batch, input_size, input_shape))
 
     serve(
         role,

@@ -9,6 +9,7 @@ layer2.0.relu  the one after that layer
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -41,7 +42,7 @@ def select_cuts(text: str, cuts: Sequence[CutLike], model: str) -> list[int]:
     text = text.strip()
     if text == "all":
         return [cut.index for cut in cuts if cut.refused is None]
-    if text.isdecimal():
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
         count = int(text)
         if count < 1:
             raise CutError(f"--cuts {text} asks for no cut; give a count of at least 1, or at:{text} for cut {text}")
@@ -57,7 +58,7 @@ def find_cut(where: str, cuts: Sequence[CutLike], model: str) -> int:
         CutError: there is none, or it is refused.
     """
     last = len(cuts) - 1
-    if where.lstrip("+-").isdecimal():
+    if re.fullmatch(r"[+-]?\d{1,9}", where, re.ASCII):
         index = int(where)
         if not 0 <= index <= last:
             raise CutError(
@@ -70,7 +71,7 @@ def find_cut(where: str, cuts: Sequence[CutLike], model: str) -> int:
         if not named:
             near = difflib.get_close_matches(where, [cut.layer for cut in cuts], n=3, cutoff=0.4)
             hint = f"; near names: {', '.join(near)}" if near else ""
-            raise CutError(f"{model} has no layer {where!r}{hint}; `splitnet layers {model}` lists them")
+            raise CutError(f"{model} has no layer {where[:60]!r}{hint}; `splitnet layers {model}` lists them")
         found = named[0]
     if found.refused:
         raise CutError(f"cut {found.index} of {model} (after {found.layer}) is refused: {found.refused}")

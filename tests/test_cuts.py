@@ -120,3 +120,11 @@ def test_of_a_stretch_the_cheapest_is_taken_and_of_equals_the_last() -> None:
     payloads = [9, 7, 3, 3, 8, 5, 6, 9, 4, 9]
     cuts = [FakeCut(at, str(at), True, payload, None) for at, payload in enumerate(payloads)]
     assert informative_cuts(cuts, 4) == [0, 3, 8, 9]
+
+
+@pytest.mark.parametrize("text", ["at:--5", "at:+-1", "at:" + "9" * 5000, "9" * 5000, "at:²"])
+def test_what_only_looks_like_a_number_is_one_line(text: str) -> None:
+    with pytest.raises(CutError) as caught:
+        select_cuts(text, CUTS, "net")
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)

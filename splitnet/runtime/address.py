@@ -21,12 +21,16 @@ class Address:
         """`127.0.0.1:7000`, `board:7000`, `[::1]:7000`.
 
         Raises:
-            SettingsError: no port, or one out of 0..65535.
+            SettingsError: no port, or one out of 0..65535, or a host that cannot be a name.
         """
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
             raise SettingsError(f"address {text!r} is not HOST:PORT with a port of 0..65535, as in 127.0.0.1:7000")
+        try:
+            host.encode("idna")  # as the resolver will, which raises no OSError
+        except UnicodeError:
+            raise SettingsError(f"address {text!r}: {host!r} cannot be a host's name") from None
         return Address(host, int(port))
 
     @property

@@ -51,10 +51,9 @@ class Client:
         link = link or Link()
         try:
             sock = socket.create_connection((address.host, address.port), timeout=HANDSHAKE_DEADLINE_S)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-            reason = (error.strerror or error) if isinstance(error, OSError) else "no such host name"
+        except OSError as error:
             raise WorkerError(
-                f"no {role} at {address}: {reason}; "
+                f"no {role} at {address}: {error.strerror or error}; "
                 f"start one with `splitnet worker {role} --listen {address}`"
             ) from error
         connection: Connection[Any] = Connection(sock, FromWorker, f"the {role} at {address}")

@@ -163,8 +163,14 @@ class Engine:
         self.threads = threads
         self.own_code = tuple(own_code)
         self._models: OrderedDict[ModelRef, ResidentModel] = OrderedDict()
+        self._kept: set[ModelRef] = set()
         self._building = threading.Lock()
         self.lane = threading.Lock()
+
+    def keep(self, ref: ModelRef) -> ResidentModel:
+        """Build a model that the worker was started with; it is never dropped."""
+        self._kept.add(ref)
+        return self.load(ref)
 
     def load(self, ref: ModelRef, graph: str | None = None, weights: str | None = None) -> ResidentModel:
         """Find or build a model, and insist on its fingerprint.
@@ -200,7 +206,7 @@ class Engine:
         return dataclasses.replace(ref, name=alike[0])
 
     def _drop_oldest(self) -> None:
-        asked_for = [ref for ref in self._models if ref.name not in self.own_code]
+        asked_for = [ref for ref in self._models if ref not in self._kept]
         for ref in asked_for[: max(0, len(asked_for) - MODELS_KEPT)]:
             del self._models[ref]
 

@@ -280,10 +280,9 @@ def serve(
 def _listen(address: Address) -> socket.socket:
     try:
         return socket.create_server((address.host, address.port), family=address.family, backlog=64)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-        reason = error.strerror if isinstance(error, OSError) else "no such host name"
+    except OSError as error:
         raise SettingsError(
-            f"cannot listen on {address}: {reason}; choose another --listen, port 0 takes a free one"
+            f"cannot listen on {address}: {error.strerror}; choose another --listen, port 0 takes a free one"
         ) from error
 
 
