@@ -16,7 +16,6 @@ trust that any graph asks for: its operators run. Therefore `reference.is_code` 
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import logging
@@ -34,6 +33,7 @@ from splitnet.errors import ModelError
 from splitnet.models.inputs import common_batch, with_batch
 from splitnet.models.reference import BuiltModel, ModelRef
 from splitnet.models.weights_only import weights_only
+from splitnet.tracing import module_of
 
 _KINDS = {
     "program": re.compile(r"[^/]+/models/[^/]+\.json|serialized_exported_program\.json"),
@@ -105,8 +105,7 @@ def build_exported(ref: ModelRef) -> BuiltModel:
                 f"{ref.name} was exported for batch {own}, not {ref.batch}: use --batch {own}, or export it again"
             )
         args, kwargs = with_batch((args, kwargs), own, ref.batch)
-    takes_guards = "check_guards" in inspect.signature(program.module).parameters
-    module = program.module(check_guards=False) if takes_guards else program.module()
+    module = module_of(program)
     return BuiltModel(
         ref=ref, module=module.requires_grad_(False), args=tuple(args), kwargs=dict(kwargs), exported=program
     )

@@ -119,9 +119,9 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], ex
     Raises:
         ModelError: neither front end can trace it; the message has both reasons.
     """
-    model.eval()
     if exported is not None:
-        return _from_exported(exported, args, kwargs, "it is a saved export program")
+        return _from_exported(exported, model, args, kwargs, "it is a saved export program")
+    model.eval()
     try:
         return _trace_fx(model, args, kwargs)
     except Exception as error:  # FX raises whatever the model's own code raises on a proxy
@@ -140,7 +140,7 @@ def trace_export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # export warns about its own internals
         program = torch.export.export(model, args, dict(kwargs), strict=False)
-    return _from_exported(program, args, kwargs, fallback_reason)
+    return _from_exported(program, module_of(program), args, kwargs, fallback_reason)
 
 
 def _trace_fx(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
@@ -195,24 +195,24 @@ def _erase_checks(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _from_exported(program: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], reason: str) -> Trace:
-    try:
-        graph_module = program.module(check_guards=False)
-    except TypeError:  # before torch 2.9
-        graph_module = program.module()
-    graph = graph_module.graph
+def _from_exported(
+    program: Any, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], reason: str
+) -> Trace:
+    """The trace of an exported program; `module` is the program's, and stays as it is."""
+    if not isinstance(module, fx.GraphModule):
+        raise ModelError(f"an exported program's module is a GraphModule, not {type(module).__name__}")
+    graph = fx.Graph()
+    result = graph.graph_copy(module.graph, {})
+    graph.output(tuple(pytree.tree_leaves(plain_containers(result))))
     for node in list(graph.nodes):
         if node.op == "call_module" and str(node.target).startswith("_guards"):
             graph.erase_node(node)
-    output = next(node for node in graph.nodes if node.op == "output")
-    output.args = (tuple(pytree.tree_leaves(plain_containers(output.args[0]))),)
-    graph.set_codegen(fx.graph.CodeGen())
     leaves, in_spec = pytree.tree_flatten((args, dict(kwargs)))
     names = tuple(str(node.target) for node in graph.nodes if node.op == "placeholder")
     if len(names) != len(leaves):
         raise ModelError(f"the exported program takes {len(names)} values, {len(leaves)} are given")
     return Trace(
-        root=fx.GraphModule(graph_module, graph, type(graph_module).__name__),
+        root=fx.GraphModule(module, graph, type(module).__name__),
         frontend="export",
         input_names=names,
         out_spec=program.call_spec.out_spec,
@@ -220,6 +220,17 @@ def _from_exported(program: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
         in_spec=in_spec,
         keywords=tuple(kwargs),
     )
+
+
+def module_of(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """The module of an exported program, without the checks of its guards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.6 warns about its own get_attr nodes
+        try:
+            module: fx.GraphModule = program.module(check_guards=False)
+        except TypeError:  # before torch 2.9
+            module = program.module()
+    return module
 
 
 def _holds_tensor(value: Any) -> bool:

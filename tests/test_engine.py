@@ -56,8 +56,8 @@ def test_inputs_must_be_like_the_models_own() -> None:
     ):
         with pytest.raises(ModelError, match=why):
             ModelInputs(model, values)
-    with pytest.raises(ModelError, match=r"\(1, 3, 9, 9\)"):
-        ModelInputs(model, [torch.zeros(1, 3, 9, 9)]).run_unsplit()
+    with pytest.raises(ModelError, match=r"\(1, 3, 20, 20\)"):
+        ModelInputs(model, [torch.zeros(1, 3, 20, 20)]).run_unsplit()
 
 
 @pytest.mark.parametrize("text", ["cuda:99", "gpu", "mps", "cpu:x", ""])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,7 +159,12 @@ def test_fingerprints_tell_graph_from_weights() -> None:
 def test_fingerprints_are_the_same_in_another_process() -> None:
     code = "from tests.test_graph import graph_of; f = graph_of('toy_tuple').fingerprint; print(f.graph, f.weights)"
     said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+        cwd=Path(__file__).parents[1],
     ).stdout.split()
     found = graph_of("toy_tuple").fingerprint
     assert said == [found.graph, found.weights]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,6 +236,17 @@ def test_nested_inputs_and_outputs_come_back_as_they_were() -> None:
 def test_export_halves_are_right_too() -> None:
     model = seeded(nets.ListInput)
     assert_every_cut_is_right(model, ([noise(2, 2), noise(2, 2)],))
+
+
+def test_a_saved_program_and_it_shares_its_weights_with_the_halves(tmp_path: Path) -> None:
+    model = build_model(ModelRef("toy_residual")).module
+    torch.export.save(torch.export.export(model, (noise(1, 3, 8, 8),), strict=False), tmp_path / "toy.pt2")
+    built = build_model(ModelRef(str(tmp_path / "toy.pt2")))
+    assert check(built).passed
+    graph = layer_graph(built.module, built.args, built.kwargs, exported=built.exported)
+    assert [layer.name for layer in graph.layers] == list(TOY_NETS["toy_residual"].flops_by_layer)
+    own = {parameter.data_ptr() for parameter in built.module.parameters()}
+    assert {parameter.data_ptr() for parameter in graph.trace.root.parameters()} == own
 
 
 def test_a_hugging_face_model_through_export() -> None:
