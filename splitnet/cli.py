@@ -214,7 +214,7 @@ def bench(
     """Measure a model split at several cuts, beside the unsplit model in the same run."""
     from splitnet.benching import BenchSettings, Progress
     from splitnet.benching import bench as run_bench
-    from splitnet.report import bench_table, chrome_trace, draw_bench, headline
+    from splitnet.report import bench_table, chrome_trace, draw_bench, verdict
     from splitnet.rundir import write_json_atomic
     from splitnet.runtime.address import Address
     from splitnet.runtime.link import Link
@@ -250,7 +250,7 @@ def bench(
         _print_json(result.to_dict())
         return
     terminal.print(bench_table(result))
-    terminal.print(headline(result))
+    terminal.print(verdict(result))
     terminal.print(f"raw samples and bench.png: {result.run_dir}")
     if trace is not None:
         terminal.print(f"trace (open in ui.perfetto.dev): {trace}")
@@ -263,7 +263,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show an earlier run again: its table, its picture, its trace."""
-    from splitnet.report import bench_table, chrome_trace, draw_bench, headline
+    from splitnet.report import bench_table, chrome_trace, draw_bench, verdict
     from splitnet.rundir import load_result, write_json_atomic
 
     result = load_result(run)
@@ -275,7 +275,7 @@ def show(
     draw_bench(result, run / "bench.png")
     terminal = Terminal()
     terminal.print(bench_table(result))
-    terminal.print(headline(result))
+    terminal.print(verdict(result))
 
 
 @app.command(

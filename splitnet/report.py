@@ -202,6 +202,16 @@ def headline(result: BenchResult) -> str:
     return ", ".join([shorten(result.model, 40), *parts])
 
 
+def verdict(result: BenchResult) -> str:
+    """One line: the best measured cut beside the unsplit model."""
+    best = result.best
+    where = {0: "all on the AP", result.layers: "all on the gateway"}.get(best.cut, f"after {best.layer}")
+    unsplit = ", ".join(
+        f"{_short_ms(time)} on the {'AP' if role == 'ap' else role}" for role, time in result.local_s.items()
+    )
+    return f"best: cut {best.cut} ({where}), {_short_ms(best.total_s)}; unsplit: {unsplit}"
+
+
 def shorten(name: str, width: int) -> str:
     """At most `width` characters, left out in the middle: both ends of a dotted name tell something."""
     if len(name) <= width:

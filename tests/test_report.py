@@ -15,7 +15,7 @@ from rich.console import Console
 
 from splitnet.errors import SettingsError
 from splitnet.measurement import ApInstants, BenchResult, CutRow, Sample, Timeline
-from splitnet.report import COLOURS, bench_table, chrome_trace, draw_bench, human_bytes, shorten
+from splitnet.report import COLOURS, bench_table, chrome_trace, draw_bench, human_bytes, shorten, verdict
 
 MS = 10**6
 
@@ -45,6 +45,18 @@ def bench(*, ahead_ms: int = 0, shared: bool = True, error: float = 0.0) -> Benc
     rows = (row(0, "input", True, 2), row(1, LONG, False, 1), CutRow(3, "fc", True, 0, last))
     local: dict[str, tuple[float, ...]] = {"gateway": (0.0321, 0.0323), "ap": (0.0111, 0.0111)}
     return BenchResult("toy", 3, rows, local, {"codec": "none", "link": "50mbit", "batch": 4}, None)
+
+
+def test_verdict_names_the_best_cut_and_the_unsplit_model() -> None:
+    assert verdict(bench()) == "best: cut 1 (after features.denseblock4.denselayer16.conv2), 45.00 ms; " + (
+        "unsplit: 32.20 ms on the gateway, 11.10 ms on the AP"
+    )
+    result = bench()
+    ends = (replace(result, rows=result.rows[:1]), replace(result, rows=result.rows[2:]))
+    assert [verdict(one).split(",")[0] for one in ends] == [
+        "best: cut 0 (all on the AP)",
+        "best: cut 3 (all on the gateway)",
+    ]
 
 
 # --- the table
