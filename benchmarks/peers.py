@@ -21,7 +21,8 @@ import torch
 from splitnet.runtime.connection import Connection, PeerGoneError
 from splitnet.runtime.link import Link
 from splitnet.runtime.messages import Infer
-from splitnet.wire.values import decode_values, encode_values
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import encode_values
 
 DEADLINE_S = 60.0
 LARGEST_BYTES = 1 << 24

@@ -8,6 +8,8 @@ workers: it has the two clocks, the queue and the bookkeeping of an inference in
 to one core, AP and servers to another. splitnet polls a socket for a quarter of a millisecond before it sleeps,
 raw TCP does not: in a burst that saves it most wake-ups, after a model's forward pass hardly any.
 
+The second table sleeps before each round trip, so that both ends of both ways start asleep and from cold caches.
+
 It does not know other hosts' networks, nor more than one gateway at a time, nor whether two cores are two
 hyperthreads of one.
 """
@@ -28,7 +30,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import pickle_echo, raw_echo, wire_echo
+from benchmarks.peers import RoundTrip, pickle_echo, raw_echo, wire_echo
 from splitnet.graph import layer_graph
 from splitnet.models.build import build_model
 from splitnet.models.reference import ModelRef
@@ -48,6 +50,7 @@ LIMITS = {10_000: 1.5, 100_000: 1.5, 800_000: 1.15, 3_200_000: 1.15, 12_800_000:
 RATE_BPS = 50e6
 RESNET_CUT = "maxpool"
 BURST = 12
+PAUSE_S = 4e-3
 
 Case = Callable[[], float]
 
@@ -77,7 +80,16 @@ def round_trips(rounds: int, gateway_cores: Sequence[int], ap_cores: Sequence[in
         def at(size: int) -> dict[str, list[float]]:
             tensor = torch.rand(1, size // 4)
             harness.set_inputs([tensor])
-            return interleave(
+            found = interleave(
+                {
+                    "raw, paused": lambda: _after_a_pause(raw, tensor),
+                    "raw again, paused": lambda: _after_a_pause(raw, tensor),
+                    "splitnet, paused": lambda: _after_a_pause(wire, tensor),
+                    "pickle, paused": lambda: _after_a_pause(pickled, tensor),
+                },
+                rounds * 4,
+            )
+            return found | interleave(
                 {
                     "raw": lambda: raw(tensor),
                     "raw again": lambda: raw(tensor),
@@ -162,6 +174,7 @@ def show(results: dict[str, Any]) -> None:
     """Print medians and ratios of raw results."""
     console = Console(width=118, highlight=False)
     console.print(_trips_table(results["round_trips"]))
+    console.print(_paused_table(results["round_trips"]))
     split = results["resnet18"]
     medians = {name: statistics.median(seconds) for name, seconds in split["seconds"].items()}
     halves = medians["halves in process"]
@@ -195,6 +208,25 @@ def _trips_table(trips: dict[str, dict[str, list[float]]]) -> Table:
             cells += [f"{medians[name] * 1e3:.3f}", f"{medians[name] / raw:.2f}"]
         table.add_row(*cells)
     return table
+
+
+def _paused_table(trips: dict[str, dict[str, list[float]]]) -> Table:
+    table = Table(title=f"round trips after {PAUSE_S * 1e3:g} ms of sleep: medians in ms, and ratios to raw TCP")
+    for head in ("bytes", "raw", "noise", "splitnet", "ratio", "pickle", "ratio"):
+        table.add_column(head, justify="right")
+    for size, seconds in trips.items():
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        raw = medians["raw, paused"]
+        cells = [f"{int(size):,}", f"{raw * 1e3:.3f}", f"{abs(medians['raw again, paused'] / raw - 1):.1%}"]
+        for name in ("splitnet, paused", "pickle, paused"):
+            cells += [f"{medians[name] * 1e3:.3f}", f"{medians[name] / raw:.2f}"]
+        table.add_row(*cells)
+    return table
+
+
+def _after_a_pause(round_trip_s: RoundTrip, tensor: torch.Tensor) -> float:
+    time.sleep(PAUSE_S)
+    return round_trip_s(tensor)
 
 
 def _pin(cores: Sequence[int]) -> None:

@@ -20,8 +20,10 @@ from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, ma
 from splitnet.models.build import build_model
 from splitnet.models.reference import BuiltModel, ModelRef
 from splitnet.slicing import Bottom, Top
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import encode_values
 from splitnet.wire.frames import FrameDecoder, encode_frame
-from splitnet.wire.values import ValueSpec, decode_values, encode_values
+from splitnet.wire.specs import ValueSpec
 
 MAX_VALUE_BYTES = 1 << 32
 

@@ -254,7 +254,7 @@ def _positions(
             continue
         found = [position for used in node.all_input_nodes if (position := positions[used.name]) is not None]
         if node.op == "output":
-            positions[node.name] = len(layer_nodes) + 1
+            positions[node.name] = count + 1
         elif not found:
             positions[node.name] = None
         elif node in is_layer:

@@ -37,7 +37,8 @@ from splitnet.runtime.messages import (
     Measured,
 )
 from splitnet.wire.codecs import check_codec
-from splitnet.wire.values import decode_values, encode_values
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import encode_values
 
 MAX_OUTPUT_BYTES = 1 << 30
 

@@ -24,7 +24,7 @@ class Bottom(nn.Module):
         super().__init__()
         self.graph = graph
         self.cut = cut
-        self.part = _cut_out(graph, cut, bottom=True)
+        self.part = _part(graph, None, cut, f"bottom_{cut.index}")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         with exact_inference():
@@ -44,7 +44,7 @@ class Top(nn.Module):
         super().__init__()
         self.graph = graph
         self.cut = cut
-        self.part = _cut_out(graph, cut, bottom=False)
+        self.part = _part(graph, cut, None, f"top_{cut.index}")
 
     def forward(self, live: Any) -> Any:
         with exact_inference():
@@ -82,30 +82,42 @@ def slice_model(
     return Bottom(graph, found), Top(graph, found)
 
 
-def _cut_out(graph: LayerGraph, cut: Cut, *, bottom: bool) -> fx.GraphModule:
-    """One half as a graph module. Nodes that do not depend on the input go where they are read."""
+def cut_range(graph: LayerGraph, start: int, stop: int) -> fx.GraphModule:
+    """Layers start+1..stop as a module: the live values of cut `start` go in, those of cut `stop` come out.
+
+    Within one process refused cuts are right too, since nothing is shipped.
+    """
+    return _part(graph, graph.cuts[start], graph.cuts[stop], f"layers_{start}_{stop}")
+
+
+def _part(graph: LayerGraph, start: Cut | None, stop: Cut | None, name: str) -> fx.GraphModule:
+    """The nodes between two cuts as a graph module; None stands for the model's own inputs and output.
+
+    Nodes that do not depend on the input go where they are read.
+    """
     source = graph.trace.root.graph
+    by_name = {node.name: node for node in source.nodes}
     part = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    live = [value.node for value in cut.live]
-    by_name = {node.name: node for node in source.nodes}
-    if not bottom:
-        for name in live:
-            copies[by_name[name]] = part.placeholder(name)
-    needed = _needed(graph, cut, bottom=bottom)
+    if start is not None:
+        for value in start.live:
+            copies[by_name[value.node]] = part.placeholder(value.node)
+    first = -1 if start is None else start.index
+    last = graph.last_cut + 1 if stop is None else stop.index
+    needed = _needed(graph, first, last)
     for node in source.nodes:
         if node in copies or node not in needed:
             continue
         copy = part.node_copy(node, lambda used: copies[used])
         copy.meta = {}
         copies[node] = copy
-    if bottom:
-        part.output(tuple(copies[by_name[name]] for name in live))
-    return fx.GraphModule(graph.trace.root, part, f"{graph.name}_{'bottom' if bottom else 'top'}_{cut.index}")
+    if stop is not None:
+        part.output(tuple(copies[by_name[value.node]] for value in stop.live))
+    return fx.GraphModule(graph.trace.root, part, f"{graph.name}_{name}")
 
 
-def _needed(graph: LayerGraph, cut: Cut, *, bottom: bool) -> set[fx.Node]:
-    """The nodes of one half: those on its side of the cut, and the input-free nodes that they read."""
+def _needed(graph: LayerGraph, first: int, last: int) -> set[fx.Node]:
+    """The nodes of layers first+1..last, and the input-free nodes that they read."""
     needed: set[fx.Node] = set()
     names: set[str] = set()
     for node in reversed(graph.trace.root.graph.nodes):
@@ -113,10 +125,8 @@ def _needed(graph: LayerGraph, cut: Cut, *, bottom: bool) -> set[fx.Node]:
         if position is None:
             wanted = any(user in needed for user in node.users)
             wanted = wanted or not names.isdisjoint(graph.readers.get(node.name, ()))
-        elif bottom:
-            wanted = position <= cut.index
         else:
-            wanted = position > cut.index
+            wanted = first < position <= last
         if wanted:
             needed.add(node)
             names.add(node.name)

@@ -9,7 +9,10 @@ import torch
 
 from splitnet.errors import ModelError, SettingsError
 from splitnet.models.reference import ModelRef
+from splitnet.runtime.connection import Received
 from splitnet.runtime.engine import MODELS_KEPT, Engine, ModelInputs, parse_device
+from splitnet.runtime.gateway import GatewaySession
+from splitnet.runtime.messages import Load, Measure, Measured
 
 FACTORY = "from torch import nn, ones\ndef make():\n    return nn.Sequential(nn.Linear(3, 2)), ones(1, 3)\n"
 
@@ -58,6 +61,35 @@ def test_inputs_must_be_like_the_models_own() -> None:
             ModelInputs(model, values)
     with pytest.raises(ModelError, match=r"\(1, 3, 20, 20\)"):
         ModelInputs(model, [torch.zeros(1, 3, 20, 20)]).run_unsplit()
+
+
+ODD_OUTPUT = """
+from torch import nn, ones
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 2), nn.Linear(2, 2)
+    def forward(self, x):
+        early = self.one(x)
+        late = self.two(early)
+        return {"late": late, "n": 3, "early": early, "again": late, "rows": x.shape[0]}
+def make():
+    return Odd(), ones(1, 3)
+"""
+
+
+def test_the_last_cut_gives_the_output_in_its_own_order(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD_OUTPUT)
+    name = f"{tmp_path}/odd.py:make"
+    session = GatewaySession(engine(name), boot="")
+    nothing = torch.empty(0, dtype=torch.uint8)
+    session.handle(Received(Load(ModelRef(name)), nothing, 0))
+    last = session.model.graph.last_cut
+    with torch.inference_mode():
+        answer = session.handle(Received(Measure(last, want_output=True), nothing, 0)).message
+    assert isinstance(answer, Measured)
+    assert answer.bitwise_equal
+    assert answer.timeline.total_s == answer.timeline.gateway_s > 0
 
 
 @pytest.mark.parametrize("text", ["cuda:99", "gpu", "mps", "cpu:x", ""])

@@ -14,7 +14,8 @@ from splitnet.measurement import ApInstants
 from splitnet.runtime.connection import Received
 from splitnet.runtime.messages import Infer, Result
 from splitnet.runtime.worker import MAX_VALUE_BYTES, Answering, Session
-from splitnet.wire.values import decode_values, encode_values
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import encode_values
 
 
 class ApSession(Session):

@@ -20,7 +20,7 @@ import torch
 
 from splitnet.errors import ProtocolError, SplitnetError, WorkerError
 from splitnet.runtime.link import Link, send_all
-from splitnet.wire.frames import FrameDecoder, Limits, encode_frame
+from splitnet.wire.frames import FrameDecoder, encode_frame
 
 HANDSHAKE_DEADLINE_S = 20.0
 ANSWER_DEADLINE_S = 600.0
@@ -51,9 +51,9 @@ class Received(Generic[Message]):
 class Connection(Generic[Message]):
     """Frames over one socket, which it owns. `message_type` is what is received."""
 
-    def __init__(self, sock: socket.socket, message_type: Any, peer: str, limits: Limits | None = None) -> None:
+    def __init__(self, sock: socket.socket, message_type: Any, peer: str) -> None:
         self._socket = sock
-        self._decoder: FrameDecoder[Message] = FrameDecoder(message_type, limits)
+        self._decoder: FrameDecoder[Message] = FrameDecoder(message_type)
         self._session = 0
         self._checksum = False
         self._deadline_s = -1.0

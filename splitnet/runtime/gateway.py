@@ -17,7 +17,8 @@ from splitnet.runtime.link import Link
 from splitnet.runtime.messages import Connect, Connected, Infer, Load, Measure, Measured, Result
 from splitnet.runtime.worker import MAX_VALUE_BYTES, Answering, Session
 from splitnet.wire.codecs import check_codec
-from splitnet.wire.values import decode_values, encode_values
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import encode_values
 
 
 class GatewaySession(Session):
@@ -81,12 +82,16 @@ class GatewaySession(Session):
     def _infer(self, cut: int, codec: str, flat: list[Any]) -> tuple[Timeline, int, Any]:
         device = self.engine.device
         bottom = self.model.bottom(cut)
+        # the last cut's top computes nothing: it puts the live values in the output's order
+        arrange = self.model.top(cut).run if cut == self.model.graph.last_cut else None
         synchronize(device)
         start_ns = time.monotonic_ns()
         live = bottom.run(flat)
+        if arrange is not None:
+            live = arrange(live)
         synchronize(device)
         computed_ns = time.monotonic_ns()
-        if cut == self.model.graph.last_cut:
+        if arrange is not None:
             return Timeline(start_ns, computed_ns, computed_ns, computed_ns, computed_ns, None, True), 0, live
         if self._ap is None:
             raise SettingsError(f"cut {cut} needs an AP, and this gateway is connected to none; send Connect first")

@@ -12,7 +12,7 @@ import msgspec
 
 from splitnet.measurement import ApInstants, Timeline
 from splitnet.models.reference import ModelRef
-from splitnet.wire.values import ValueSpec
+from splitnet.wire.specs import ValueSpec
 
 
 class Request(msgspec.Struct, frozen=True, tag=True):

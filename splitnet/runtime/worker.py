@@ -52,7 +52,7 @@ from splitnet.runtime.messages import (
     ToWorker,
     Welcome,
 )
-from splitnet.wire.values import decode_values
+from splitnet.wire.decoding import decode_values
 
 CONNECTIONS_AT_ONCE = 128
 MAX_VALUE_BYTES = 1 << 30

@@ -1,7 +1,7 @@
 """Codecs: what may be done to a tensor's numbers before they cross a link, and how they come back.
 
 A codec works on a contiguous tensor, on the device where it lies; shapes and strides are the affair of
-`values`. Integers and booleans always go as `none`, and so does a tensor that the codec cannot
+`encoding`. Integers and booleans always go as `none`, and so does a tensor that the codec cannot
 represent: its spec says so, and nothing is clipped or turned into inf in silence.
 
     none       the same bits
@@ -133,13 +133,11 @@ def decode(
     low: float,
     device: torch.device,
 ) -> torch.Tensor:
-    """The flat tensor that was encoded, on `device`; for codec `none` a view of `raw`, otherwise new memory.
+    """The flat tensor that was encoded, on `device`. Not for codec `none`, where `raw` holds it as it is.
 
     `raw` is torch.uint8, of `encoded_bytes` where that is known; on the CPU for `int8+lz4`, else on `device`.
     Never more than `numel` numbers are made, whatever the bytes say.
     """
-    if codec == "none":
-        return raw.view(dtype)
     if codec == "fp16":
         return raw.view(torch.float16).to(dtype)
     if codec == "int8+lz4":

@@ -23,7 +23,7 @@ Numbers are in network order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 from zlib import crc32
@@ -109,31 +109,21 @@ class FrameDecoder(Generic[Message]):
 
     `buffer()` is exactly the rest of the prefix, of the header or of the body, so nothing is read beyond a
     frame and bodies land where they stay. One memory serves all bodies and grows on demand: **a body is valid
-    until the next frame's body begins to arrive**; whoever keeps one longer calls `release_body`, or copies.
+    until the next frame's body begins to arrive**; whoever keeps one longer copies it.
 
-    `session` is the session that frames must carry; while it is None or 0 any will do (the handshake).
-    `require_checksum` refuses frames without a checksum of the body. Both may be set between frames. After a
+    `session` is the session that frames must carry; while it is 0 any will do (the handshake).
+    `require_checksum` refuses frames without a checksum of the body. Both are set between frames. After a
     ProtocolError the decoder is dead: every call raises that error again.
     """
 
-    session: int | None
+    session: int
     require_checksum: bool
 
-    def __init__(
-        self,
-        message_type: Any,
-        limits: Limits | None = None,
-        *,
-        session: int | None = None,
-        require_checksum: bool = False,
-        allocate: Callable[[int], torch.Tensor] = allocate_body,
-    ) -> None:
-        """`message_type` is a Struct or a union of tagged ones. `allocate` gives at least so many bytes of
-        one-dimensional torch.uint8 CPU memory at a multiple of `ALIGNMENT` (pinned, say)."""
-        self.session = session
+    def __init__(self, message_type: Any, limits: Limits | None = None) -> None:
+        """`message_type` is a Struct or a union of tagged ones."""
+        self.session = 0
+        self.require_checksum = False
         self._limits = limits or Limits()
-        self.require_checksum = require_checksum
-        self._allocate = allocate
         self._decode_message = msgspec.msgpack.Decoder(message_type).decode
         self._failure: ProtocolError | None = None
         self._memory = self._body = _NO_BODY  # `_body` is the part of `_memory` that the last body took
@@ -191,12 +181,6 @@ class FrameDecoder(Generic[Message]):
                 f"before the end of its {self._reading}"
             )
             raise self._failure
-
-    def release_body(self) -> None:
-        """Leave the memory of the last body to whoever holds it; the next body gets new memory."""
-        if self._reading is _BODY:
-            raise ValueError("a body is arriving; it can be released once its frame is whole")
-        self._forget_memory()
 
     def _expect(self, reading: str, part: memoryview) -> None:
         self._reading, self._part, self._filled = reading, part, 0
@@ -262,22 +246,14 @@ class FrameDecoder(Generic[Message]):
         self._expect(_PREFIX, self._prefix)
         return Frame(self._message, self._body)
 
-    def _forget_memory(self) -> None:
-        self._memory = self._body = _NO_BODY
-        self._memory_view = memoryview(b"")
-
     def _grow(self, nbytes: int) -> None:
-        self._forget_memory()  # so that both are never held at once
+        self._memory = self._body = _NO_BODY  # the old memory and the new are never held at once
+        self._memory_view = memoryview(b"")
         try:
-            memory = self._allocate(nbytes)
+            self._memory = allocate_body(nbytes)
         except (MemoryError, RuntimeError) as error:  # torch says RuntimeError
             raise ProtocolError(f"no memory for a body of {nbytes} bytes; lower max_body_bytes") from error
-        if memory.dtype != torch.uint8 or memory.dim() != 1 or memory.data_ptr() % ALIGNMENT:
-            raise ValueError(f"allocate must give flat torch.uint8 memory aligned to {ALIGNMENT} bytes")
-        view = memory.numpy().data
-        if len(view) < nbytes:
-            raise ValueError(f"allocate gave {len(view)} bytes instead of {nbytes}")
-        self._memory, self._memory_view = memory, view
+        self._memory_view = self._memory.numpy().data
 
 
 _NO_BODY = allocate_body(0)

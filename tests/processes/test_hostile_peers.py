@@ -34,8 +34,10 @@ from splitnet.runtime.messages import (
     Result,
     Welcome,
 )
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import encode_values
 from splitnet.wire.frames import encode_frame
-from splitnet.wire.values import DictSpec, TensorSpec, decode_values, encode_values
+from splitnet.wire.specs import DictSpec, TensorSpec
 
 if TYPE_CHECKING:
     from tests.processes.conftest import Standalone

@@ -26,9 +26,11 @@ def body_of(coded: Coded) -> torch.Tensor:
 def decoded(coded: Coded, like: torch.Tensor) -> torch.Tensor:
     needed = codecs.encoded_bytes(coded.codec, like.dtype, like.numel())
     assert needed in (None, len(coded.data))
-    return codecs.decode(body_of(coded), coded.codec, like.dtype, like.numel(), coded.scale, coded.low, CPU).view(
-        like.shape
-    )
+    raw = body_of(coded)
+    if coded.codec == "none":
+        return raw.view(like.dtype).view(like.shape)
+    flat = codecs.decode(raw, coded.codec, like.dtype, like.numel(), coded.scale, coded.low, CPU)
+    return flat.view(like.shape)
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -13,20 +13,19 @@ from hypothesis import strategies as st
 
 from splitnet.errors import ProtocolError
 from splitnet.wire.codecs import CODECS
-from splitnet.wire.values import (
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import Encoded, encode_values
+from splitnet.wire.specs import (
     MAX_DEPTH,
     MAX_DIMS,
     MAX_VALUES,
     DictSpec,
     DtypeSpec,
-    Encoded,
     ListSpec,
     SizeSpec,
     TensorSpec,
     TupleSpec,
     ValueSpec,
-    decode_values,
-    encode_values,
 )
 
 CPU = torch.device("cpu")

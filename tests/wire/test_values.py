@@ -15,16 +15,10 @@ from hypothesis import strategies as st
 
 from splitnet.errors import CutError, SettingsError
 from splitnet.wire.codecs import CODECS
+from splitnet.wire.decoding import decode_values
+from splitnet.wire.encoding import Encoded, encode_values
 from splitnet.wire.frames import ALIGNMENT, FrameDecoder, encode_frame
-from splitnet.wire.values import (
-    MAX_DEPTH,
-    MAX_VALUES,
-    Encoded,
-    TensorSpec,
-    ValueSpec,
-    decode_values,
-    encode_values,
-)
+from splitnet.wire.specs import MAX_DEPTH, MAX_VALUES, TensorSpec, ValueSpec
 
 CPU = torch.device("cpu")
 MAX_BYTES = 1 << 24
