@@ -29,7 +29,7 @@ IDLE_DEADLINE_S = 3600.0
 """For the next request of a peer that has nothing to ask."""
 POLL_NS = 250_000
 """Look for bytes this long before sleeping. A sleeping core wakes late and with cold caches: on a virtual machine
-that costs 0.1-0.2 ms a message, more than all that is done here with it. Off where no core is to spare."""
+that costs 0.1-0.2 ms a message, more than all that is done here with it. Off on a single core."""
 
 Message = TypeVar("Message")
 _encode = msgspec.msgpack.Encoder().encode
@@ -57,7 +57,7 @@ class Connection(Generic[Message]):
         self._session = 0
         self._checksum = False
         self._deadline_s = -1.0
-        self._poll_ns = POLL_NS if spare_cores() else 0
+        self._poll_ns = POLL_NS if (os.cpu_count() or 1) > 1 else 0
         self.peer = peer
         self.link = Link()
         sock.setblocking(True)
@@ -146,9 +146,3 @@ class Connection(Generic[Message]):
 
 def _timeval(seconds: float) -> bytes:
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-
-
-def spare_cores() -> bool:
-    """Whether polling takes no core from anyone: this process has one of its own, or several to run on."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return usable > 1 or (os.cpu_count() or 1) > 1
