@@ -21,12 +21,11 @@ import torch
 from splitnet.runtime.connection import Connection, PeerGoneError
 from splitnet.runtime.link import Link
 from splitnet.runtime.messages import Infer
-from splitnet.wire.decoding import decode_values
+from splitnet.wire.decoding import RepeatDecoder
 from splitnet.wire.encoding import encode_values
 
 DEADLINE_S = 60.0
 LARGEST_BYTES = 1 << 24
-CPU = torch.device("cpu")
 
 RoundTrip = Callable[[torch.Tensor], float]
 """Seconds from having a tensor to having it back."""
@@ -55,13 +54,13 @@ def raw_echo(server_cores: Sequence[int]) -> Iterator[RoundTrip]:
 def wire_echo(server_cores: Sequence[int], *, checksum: bool = False) -> Iterator[RoundTrip]:
     """splitnet's connections and encoding, without a worker's model, queue and clocks."""
     with _served(_serve_wire_checked if checksum else _serve_wire, server_cores) as sock:
-        connection = _connection(sock, checksum)
+        connection, decoder = _connection(sock, checksum), _decoder()
 
         @torch.inference_mode()
         def round_trip_s(tensor: torch.Tensor) -> float:
             start_ns = time.monotonic_ns()
             _send(connection, [tensor])
-            _receive(connection)
+            _receive(connection, decoder)
             return (time.monotonic_ns() - start_ns) * 1e-9
 
         yield round_trip_s
@@ -90,14 +89,18 @@ def _connection(sock: socket.socket, checksum: bool) -> Connection[Infer]:
     return connection
 
 
+def _decoder() -> RepeatDecoder:
+    return RepeatDecoder(torch.device("cpu"), max_bytes=LARGEST_BYTES)
+
+
 def _send(connection: Connection[Infer], values: Sequence[Any]) -> None:
     encoded = encode_values(values)
     connection.send(Infer(0, encoded.specs), encoded.buffers)
 
 
-def _receive(connection: Connection[Infer]) -> list[Any]:
+def _receive(connection: Connection[Infer], decoder: RepeatDecoder) -> list[Any]:
     received = connection.receive(DEADLINE_S)
-    return decode_values(received.message.values, received.body, CPU, max_bytes=LARGEST_BYTES)
+    return decoder.decode(received.message.values, received.body)
 
 
 def _serve_raw(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
@@ -112,9 +115,9 @@ def _serve_raw(ports: SimpleQueue[int], cores: Sequence[int]) -> None:
 
 def _serve_wire(ports: SimpleQueue[int], cores: Sequence[int], checksum: bool = False) -> None:
     with _accepted(ports, cores) as sock, torch.inference_mode(), contextlib.suppress(PeerGoneError):
-        connection = _connection(sock, checksum)
+        connection, decoder = _connection(sock, checksum), _decoder()
         while True:
-            _send(connection, _receive(connection))
+            _send(connection, _receive(connection, decoder))
 
 
 def _serve_wire_checked(ports: SimpleQueue[int], cores: Sequence[int]) -> None:

@@ -13,8 +13,7 @@ from splitnet.inference import synchronize
 from splitnet.measurement import ApInstants
 from splitnet.runtime.connection import Received
 from splitnet.runtime.messages import Infer, Result
-from splitnet.runtime.worker import MAX_VALUE_BYTES, Answering, Session
-from splitnet.wire.decoding import decode_values
+from splitnet.runtime.worker import Answering, Session
 from splitnet.wire.encoding import encode_values
 
 
@@ -33,7 +32,7 @@ class ApSession(Session):
         top = self.model.top(cut)
         with self.engine.lane:
             dequeued_ns = time.monotonic_ns()
-            live = decode_values(values, received.body, device, max_bytes=MAX_VALUE_BYTES)
+            live = self.decoder.decode(values, received.body)
             _check_live(top.cut, live)
             synchronize(device)
             decoded_ns = time.monotonic_ns()

@@ -15,9 +15,8 @@ from splitnet.runtime.client import Client
 from splitnet.runtime.connection import PeerGoneError, Received
 from splitnet.runtime.link import Link
 from splitnet.runtime.messages import Connect, Connected, Infer, Load, Measure, Measured, Result
-from splitnet.runtime.worker import MAX_VALUE_BYTES, Answering, Session
+from splitnet.runtime.worker import Answering, Session
 from splitnet.wire.codecs import check_codec
-from splitnet.wire.decoding import decode_values
 from splitnet.wire.encoding import encode_values
 
 
@@ -102,7 +101,7 @@ class GatewaySession(Session):
         except PeerGoneError:
             self.close()
             raise
-        leaves = decode_values(answer.message.values, answer.body, device, max_bytes=MAX_VALUE_BYTES)
+        leaves = self.decoder.decode(answer.message.values, answer.body)
         synchronize(device)
         end_ns = time.monotonic_ns()
         instants = answer.message.instants

@@ -52,7 +52,7 @@ from splitnet.runtime.messages import (
     ToWorker,
     Welcome,
 )
-from splitnet.wire.decoding import decode_values
+from splitnet.wire.decoding import RepeatDecoder, decode_values
 
 CONNECTIONS_AT_ONCE = 128
 MAX_VALUE_BYTES = 1 << 30
@@ -73,6 +73,7 @@ class Session(abc.ABC):
     def __init__(self, engine: Engine, boot: str) -> None:
         self.engine = engine
         self.boot = boot
+        self.decoder = RepeatDecoder(engine.device, max_bytes=MAX_VALUE_BYTES)
         self._model: ResidentModel | None = None
         self._inputs: ModelInputs | None = None
 

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitnet.errors import CutError, SettingsError
+from splitnet.errors import CutError, ProtocolError, SettingsError
 from splitnet.wire.codecs import CODECS
-from splitnet.wire.decoding import decode_values
+from splitnet.wire.decoding import RepeatDecoder, decode_values
 from splitnet.wire.encoding import Encoded, encode_values
-from splitnet.wire.frames import ALIGNMENT, FrameDecoder, encode_frame
+from splitnet.wire.frames import ALIGNMENT, Frame, FrameDecoder, encode_frame
 from splitnet.wire.specs import MAX_DEPTH, MAX_VALUES, TensorSpec, ValueSpec
 
 CPU = torch.device("cpu")
@@ -48,18 +48,22 @@ class Carrier(msgspec.Struct, tag="carrier"):
     values: list[ValueSpec]
 
 
-def cross(values: list[Any], codec: str = "none", device: torch.device = CPU) -> list[Any]:
-    """The whole way: specs and buffers, frame, byte stream, frame, values."""
-    encoded = encode_values(values, codec)
+def through(decoder: FrameDecoder[Carrier], encoded: Encoded) -> Frame[Carrier]:
+    """Specs and buffers, frame, byte stream, frame."""
     stream = b"".join(encode_frame(msgspec.msgpack.encode(Carrier(encoded.specs)), encoded.buffers, session=1))
-    decoder: FrameDecoder[Carrier] = FrameDecoder(Carrier)
     while True:
         buffer = decoder.buffer()
         buffer[:], stream = stream[: len(buffer)], stream[len(buffer) :]
         frame = decoder.received(len(buffer))
         if frame is not None:
             assert stream == b""
-            return decode_values(frame.message.values, frame.body, device, max_bytes=MAX_BYTES)
+            return frame
+
+
+def cross(values: list[Any], codec: str = "none", device: torch.device = CPU) -> list[Any]:
+    """The whole way of one message."""
+    frame = through(FrameDecoder(Carrier), encode_values(values, codec))
+    return decode_values(frame.message.values, frame.body, device, max_bytes=MAX_BYTES)
 
 
 def some_memory(dtype: torch.dtype, count: int, seed: int = 0) -> torch.Tensor:
@@ -163,6 +167,33 @@ def any_view(draw: st.DrawFn) -> torch.Tensor:
 def test_views_of_all_kinds_come_back_to_the_bit(sent: list[torch.Tensor]) -> None:
     for got, tensor in zip(cross(sent), sent, strict=True):
         assert_same(got, tensor)
+
+
+@given(st.lists(st.tuples(any_view(), st.integers(1, 3)), max_size=6))
+def test_messages_of_one_connection_come_as_each_alone(messages: list[tuple[torch.Tensor, int]]) -> None:
+    frames: FrameDecoder[Carrier] = FrameDecoder(Carrier)
+    decoder = RepeatDecoder(CPU, max_bytes=MAX_BYTES)
+    for tensor, times in messages:
+        for _ in range(times):
+            frame = through(frames, encode_values([tensor]))
+            (got,) = decoder.decode(frame.message.values, frame.body)
+            assert_same(got, tensor)
+            got.unsqueeze_(0)  # what a top may do with it must not come back
+
+
+def test_a_lie_after_good_messages_is_still_found() -> None:
+    frames: FrameDecoder[Carrier] = FrameDecoder(Carrier)
+    decoder = RepeatDecoder(CPU, max_bytes=MAX_BYTES)
+    encoded = encode_values([torch.rand(3, 4)])
+    for _ in range(2):
+        frame = through(frames, encoded)
+        decoder.decode(frame.message.values, frame.body)
+    (spec,) = encoded.specs
+    assert isinstance(spec, TensorSpec)
+    lie = msgspec.structs.replace(spec, shape=(3, 5))
+    frame = through(frames, encoded._replace(specs=[lie]))
+    with pytest.raises(ProtocolError, match="overlaps itself"):
+        decoder.decode(frame.message.values, frame.body)
 
 
 @given(any_view(), st.sampled_from(CODECS))
