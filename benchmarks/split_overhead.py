@@ -31,11 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers import RoundTrip, pickle_echo, raw_echo, wire_echo
+from splitnet.files import write_json_atomic
 from splitnet.graph import layer_graph
 from splitnet.models.build import build_model
 from splitnet.models.reference import ModelRef
 from splitnet.profiling.machine import machine_fingerprint
-from splitnet.rundir import write_json_atomic
 from splitnet.runtime.launch import split_cores
 from splitnet.runtime.link import Link
 from splitnet.session import Placement, SplitSession
@@ -166,7 +166,7 @@ def main() -> None:
     _pin(all_cores)
     results["paced_upload"] = paced_upload(max(5, options.rounds // 4))
     options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results)
+    write_json_atomic(options.output, results, "choose another --output")
     show(results)
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from splitnet.errors import SettingsError
+from splitnet.files import refusals, write_json_atomic
 from splitnet.measurement import BenchResult, CutRow, Sample
 
 FORMAT = 1
@@ -114,7 +114,7 @@ class RunWriter:
         return replace(result, run_dir=str(self.path))
 
     def _write_manifest(self) -> None:
-        write_json_atomic(self.path / MANIFEST, msgspec.to_builtins(self._manifest))
+        write_json_atomic(self.path / MANIFEST, msgspec.to_builtins(self._manifest), RUNS_WAY_OUT)
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +131,7 @@ class SampleWriter:
         self.count = 0
         self._bytes = 0
         self._digest = hashlib.sha256()
-        with _refusals(path, RUNS_WAY_OUT):
+        with refusals(path, RUNS_WAY_OUT):
             self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
 
     @property
@@ -145,7 +145,7 @@ class SampleWriter:
         line = _encode(sample)
         rest = memoryview(line)
         try:
-            with _refusals(self.path, RUNS_WAY_OUT):
+            with refusals(self.path, RUNS_WAY_OUT):
                 while rest:
                     rest = rest[os.write(self._fd, rest) :]
         except BaseException:
@@ -178,7 +178,7 @@ def create_run_dir(root: Path, name: str) -> Path:
     stem = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{tame}"
     if root.exists() and not root.is_dir():
         raise SettingsError(f"cannot write {root}: Not a directory; {RUNS_WAY_OUT}")
-    with _refusals(root, RUNS_WAY_OUT):
+    with refusals(root, RUNS_WAY_OUT):
         root.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
@@ -189,40 +189,6 @@ def create_run_dir(root: Path, name: str) -> Path:
                 number += 1
             else:
                 return path
-
-
-@contextlib.contextmanager
-def replacing(path: Path, way_out: str = RUNS_WAY_OUT) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write to; it takes `path`'s place only if the block ends well.
-
-    Raises SettingsError, with `way_out`, where the disk refuses; `path` is then as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _refusals(path, way_out):
-            yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_json_atomic(path: Path, obj: Any, way_out: str = RUNS_WAY_OUT) -> None:
-    """Write `obj` as JSON: all of it, or nothing and SettingsError."""
-    text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    with replacing(path, way_out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def save_result(root: Path, result: BenchResult, machine: Mapping[str, Any]) -> BenchResult:
-    """Keep a result that was measured without a folder; returns it with its `run_dir`."""
-    with RunWriter(root, model=result.model, layers=result.layers, settings=result.settings, machine=machine) as run:
-        for row in result.rows:
-            for sample in row.samples:
-                run.append(sample)
-        return run.finish(result)
 
 
 def load_samples(path: Path) -> tuple[Sample, ...]:
@@ -308,11 +274,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}; name a run's folder") from error
-
-
-@contextlib.contextmanager
-def _refusals(path: Path, way_out: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error.strerror or error}; {way_out}") from error

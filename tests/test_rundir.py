@@ -17,16 +17,15 @@ from typing import Any
 import pytest
 
 from splitnet.errors import SettingsError
+from splitnet.files import replacing, write_json_atomic
 from splitnet.measurement import ApInstants, BenchResult, CutRow, Sample, Timeline
 from splitnet.rundir import (
+    RUNS_WAY_OUT,
     RunWriter,
     SampleWriter,
     create_run_dir,
     load_result,
     load_samples,
-    replacing,
-    save_result,
-    write_json_atomic,
 )
 
 SHARED = Timeline(10, 20, 30, 90, 100, ApInstants(40, 45, 50, 70, 80), shared_clock=True)
@@ -39,6 +38,14 @@ ROWS = (
 )
 RESULT = BenchResult("toy", 2, ROWS, {"gateway": (0.5, 0.25), "ap": (0.125,)}, {"codec": "none", "seed": 0}, None)
 MACHINE = {"cpu_model": "Fast CPU", "cuda_devices": []}
+
+
+def save_result(root: Path, result: BenchResult, machine: dict[str, Any]) -> BenchResult:
+    with RunWriter(root, model=result.model, layers=result.layers, settings=result.settings, machine=machine) as run:
+        for row in result.rows:
+            for sample in row.samples:
+                run.append(sample)
+        return run.finish(result)
 
 
 def begin(root: Path) -> RunWriter:
@@ -226,9 +233,9 @@ def test_a_sample_that_does_not_fit_leaves_whole_lines_only(tmp_path: Path) -> N
 
 def test_a_manifest_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    write_json_atomic(path, {"old": 1})
+    write_json_atomic(path, {"old": 1}, RUNS_WAY_OUT)
     with files_up_to(50), pytest.raises(SettingsError, match=r"manifest\.json: File too large; .*--runs DIR"):
-        write_json_atomic(path, {"new": "x" * 100})
+        write_json_atomic(path, {"new": "x" * 100}, RUNS_WAY_OUT)
     assert everything(tmp_path) == {"manifest.json": b'{\n  "old": 1\n}\n'}
 
 
@@ -280,7 +287,7 @@ def test_a_file_system_that_takes_no_folders_is_named() -> None:
 def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "bench.png"
     path.write_bytes(b"old")
-    with contextlib.suppress(KeyboardInterrupt), replacing(path) as temporary:
+    with contextlib.suppress(KeyboardInterrupt), replacing(path, RUNS_WAY_OUT) as temporary:
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
     assert everything(tmp_path) == {"bench.png": b"old"}

@@ -12,14 +12,12 @@ from typing import Any
 
 import rich.box
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from rich.table import Table
 from rich.text import Text
 
 from splitnet.measurement import COMPONENTS, ApInstants, BenchResult, Sample, percentile
-from splitnet.rundir import RUNS_WAY_OUT, replacing
+from splitnet.report.drawing import HALO, human_bytes, new_figure, save_figure, shorten, tidy
+from splitnet.rundir import RUNS_WAY_OUT
 
 LABELS = {
     "gateway_s": "gateway",
@@ -44,7 +42,6 @@ COLOURS = {
 }
 ROLES = {"gateway": ("gateway", "--"), "ap": ("AP", ":")}
 """Heading and line style of the unsplit model, by the role of the worker that ran it."""
-HALO = [withStroke(linewidth=3, foreground="white")]
 MANY_BARS = 30
 """Above this many, labels stand upright and whiskers lose their caps."""
 
@@ -110,8 +107,7 @@ def draw_bench(result: BenchResult, path: Path, way_out: str = RUNS_WAY_OUT) -> 
     """
     count, best = len(result.rows), result.rows.index(result.best)
     width_in = min(3 + 0.5 * min(count, 16) + 0.16 * max(count - 16, 0), 22)
-    figure = Figure(figsize=(max(width_in, 7.5), 5.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(width_in, 7.5), 5.6)
     axes = figure.add_subplot()
     tops_ms = _draw_bars(axes, result)
     _draw_totals(axes, result)
@@ -138,13 +134,10 @@ def draw_bench(result: BenchResult, path: Path, way_out: str = RUNS_WAY_OUT) -> 
     _label_bars(axes, result, best)
     axes.set_ylabel("milliseconds")
     axes.set_title(headline(result), fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
+    tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right upper", frameon=False, fontsize=9)
-    with replacing(path, way_out) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path, way_out)
 
 
 def chrome_trace(result: BenchResult) -> dict[str, Any]:
@@ -210,26 +203,6 @@ def verdict(result: BenchResult) -> str:
         f"{_short_ms(time)} on the {'AP' if role == 'ap' else role}" for role, time in result.local_s.items()
     )
     return f"best: cut {best.cut} ({where}), {_short_ms(best.total_s)}; unsplit: {unsplit}"
-
-
-def shorten(name: str, width: int) -> str:
-    """At most `width` characters, left out in the middle: both ends of a dotted name tell something."""
-    if len(name) <= width:
-        return name
-    head = (width - 1) // 2
-    return f"{name[:head]}…{name[head + 1 - width :]}"
-
-
-def human_bytes(count: int) -> str:
-    """Three digits and a unit (1 kB = 1000 bytes)."""
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5 or unit == "GB":
-            break
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
 
 
 def _caption(result: BenchResult) -> str:

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from splitnet.errors import SettingsError
 from splitnet.measurement import ApInstants, BenchResult, CutRow, Sample, Timeline
-from splitnet.report import COLOURS, bench_table, chrome_trace, draw_bench, human_bytes, shorten, verdict
+from splitnet.report.bench import COLOURS, bench_table, chrome_trace, draw_bench, verdict
+from splitnet.report.drawing import human_bytes, shorten
 
 MS = 10**6
 

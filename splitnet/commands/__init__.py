@@ -1,0 +1,1 @@
+"""The subcommands of `splitnet`, by what they are for."""

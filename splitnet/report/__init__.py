@@ -1,0 +1,1 @@
+"""Results for people: tables for the terminal and pictures, one module for each kind of result."""
