@@ -1,15 +1,21 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and those that are read back are sealed: kind, version, digest.
+
+A sealed file that was cut short, edited, or made by another version is refused and never half read.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from splitnet.errors import SettingsError
+
+MAX_SEALED_BYTES = 1 << 28
 
 
 @contextlib.contextmanager
@@ -44,3 +50,57 @@ def refusals(path: Path, way_out: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror or error}; {way_out}") from error
+
+
+def write_sealed(path: Path, kind: str, version: int, content: Mapping[str, Any], way_out: str) -> None:
+    """Write `content` as JSON with its kind, version and digest: all of it, or nothing and SettingsError."""
+    head = {"kind": kind, "version": version, **content}
+    write_json_atomic(path, {**head, "digest": _digest(head)}, way_out)
+
+
+def read_sealed(path: Path, kind: str, version: int, again: str) -> dict[str, Any]:
+    """The content of a sealed file.
+
+    Args:
+        kind: what it must be, in words that fit "is not a …".
+        again: how the user makes a good one.
+
+    Raises:
+        SettingsError: it cannot be read, or is not a whole, unedited file of that kind and version.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_SEALED_BYTES:
+            raise SettingsError(f"{path} has {size} bytes, a {kind} at most {MAX_SEALED_BYTES}; {again}")
+        text = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}; {again}") from error
+    return parse_sealed(text, str(path), kind, version, again)
+
+
+def parse_sealed(text: bytes, path: str, kind: str, version: int, again: str) -> dict[str, Any]:
+    """`read_sealed` on bytes that are there; `path` is for messages."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is cut short or no JSON ({error}); {again}") from None
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        raise SettingsError(f"{path} is not a {kind}; {again}")
+    if content.get("version") != version:
+        raise SettingsError(
+            f"{path} is of {kind} version {str(content.get('version'))[:20]}, this is {version}; {again}"
+        )
+    digest = content.pop("digest", None)
+    try:
+        own = _digest(content)
+    except (ValueError, RecursionError):  # numbers that JSON does not have
+        own = ""
+    if digest != own:
+        raise SettingsError(f"{path} was edited or damaged: it does not match its digest; {again}")
+    del content["kind"], content["version"]
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

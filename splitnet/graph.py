@@ -115,6 +115,7 @@ class LayerGraph:
         positions: the layer to which each node of the traced graph belongs; None for nodes that do not depend
             on the input.
         readers: of each in-place node that does not depend on the input, the later nodes that see its change.
+        records: what each node gave and did on the example inputs.
         changes_input: a forward pass changes its input in place, so repeats need copies.
     """
 
@@ -124,6 +125,7 @@ class LayerGraph:
     cuts: tuple[Cut, ...]
     positions: dict[str, int | None] = field(repr=False)
     readers: dict[str, frozenset[str]] = field(repr=False)
+    records: dict[str, NodeRecord] = field(repr=False)
     fingerprint: Fingerprint
     changes_input: bool
 
@@ -224,6 +226,7 @@ def _assemble(name: str, model: nn.Module, traced: Trace, records: dict[str, Nod
         cuts=tuple(cuts),
         positions=positions,
         readers=_readers(nodes, positions, records),
+        records=records,
         fingerprint=fingerprint(traced.root),
         changes_input=any(node_record.changed & inputs for node_record in records.values()),
     )

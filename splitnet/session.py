@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,12 +29,18 @@ from splitnet.runtime.messages import (
     Connected,
     CutEntry,
     Done,
+    HalfTimes,
+    Halves,
     Inputs,
+    Layers,
+    LayerTimes,
     Loaded,
     Local,
     LocalTime,
     Measure,
     Measured,
+    Probe,
+    Probed,
 )
 from splitnet.wire.codecs import check_codec
 from splitnet.wire.decoding import decode_values
@@ -102,18 +108,7 @@ class SplitSession:
             self._gateway, self._ap = self._start(unless_ready, say)
             say("connecting the gateway to the AP")
             self.loaded: Loaded = self._gateway.load(self.model)
-            address, token = self._ap_address
-            self.connected = self._gateway.ask(
-                Connect(
-                    host=address.host,
-                    port=address.port,
-                    token=token,
-                    body_checksum=self.checksum,
-                    rate_bps=self.placement.link.rate_bps,
-                    delay_s=self.placement.link.delay_s,
-                ),
-                Connected,
-            ).message
+            self.connected = self._connect(self.placement.link)
             self._stack = unless_ready.pop_all()
 
     @property
@@ -177,12 +172,48 @@ class SplitSession:
 
     def local(self, role: str) -> float:
         """Seconds of one forward pass of the unsplit model on the worker of this role."""
-        client = {"gateway": self._gateway, "ap": self._ap}[role]
-        return client.ask(Local(), LocalTime).message.seconds
+        return self._client(role).ask(Local(), LocalTime).message.seconds
+
+    def layers_ns(self, role: str) -> list[int]:
+        """Nanoseconds of layers 1..L in one pass of the unsplit model on the worker of this role."""
+        return self._client(role).ask(Layers(), LayerTimes).message.layers_ns
+
+    def halves_ns(self, role: str, cut: int) -> tuple[int, int]:
+        """Nanoseconds of bottom and top of a cut, both on the worker of this role."""
+        times = self._client(role).ask(Halves(cut), HalfTimes).message
+        return times.bottom_ns, times.top_ns
+
+    def probe(self, payload_bytes: int, *, answer_bytes: int = 4000, codec: str = "none") -> Probed:
+        """One message of made-up values to the AP and its answer, timed as an inference is, with no model in it.
+
+        Raises:
+            WorkerError: a size that a worker refuses, or the AP is gone.
+        """
+        return self._gateway.ask(Probe(payload_bytes, answer_bytes, check_codec(codec)), Probed).message
+
+    def relink(self, link: Link) -> None:
+        """Go on over another link, with the same workers and the same model."""
+        self.connected = self._connect(link)
+        self.placement = replace(self.placement, link=link)
 
     def close(self) -> None:
         """End the connections, and the workers that were launched."""
         self._stack.close()
+
+    def _connect(self, link: Link) -> Connected:
+        address, token = self._ap_address
+        request = Connect(
+            host=address.host,
+            port=address.port,
+            token=token,
+            body_checksum=self.checksum,
+            rate_bps=link.rate_bps,
+            delay_s=link.delay_s,
+        )
+        return self._gateway.ask(request, Connected).message
+
+    def _client(self, role: str) -> Client:
+        return {"gateway": self._gateway, "ap": self._ap}[role]
 
     def _start(self, stack: contextlib.ExitStack, say: Callable[[str], None]) -> tuple[Client, Client]:
         placement = self.placement

@@ -6,7 +6,7 @@ output = top(bottom(image))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -88,6 +88,19 @@ def cut_range(graph: LayerGraph, start: int, stop: int) -> fx.GraphModule:
     Within one process refused cuts are right too, since nothing is shipped.
     """
     return _part(graph, graph.cuts[start], graph.cuts[stop], f"layers_{start}_{stop}")
+
+
+def walk_cuts(graph: LayerGraph, inputs: Sequence[Any]) -> Iterator[tuple[Cut, tuple[Any, ...]]]:
+    """Each cut 0..L with its live values, layer by layer; they hold until the next is asked for.
+
+    Call it inside `exact_inference`.
+    """
+    live = tuple(inputs)
+    for cut in graph.cuts:
+        with torch.inference_mode(False):
+            part = cut_range(graph, cut.index - 1, cut.index) if cut.index else Bottom(graph, cut).part
+        live = part.forward(*live)
+        yield cut, live
 
 
 def _part(graph: LayerGraph, start: Cut | None, stop: Cut | None, name: str) -> fx.GraphModule:

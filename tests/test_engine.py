@@ -9,8 +9,9 @@ import torch
 
 from splitnet.errors import ModelError, SettingsError
 from splitnet.models.reference import ModelRef
+from splitnet.resident import ModelInputs, parse_device
 from splitnet.runtime.connection import Received
-from splitnet.runtime.engine import MODELS_KEPT, Engine, ModelInputs, parse_device
+from splitnet.runtime.engine import MODELS_KEPT, Engine
 from splitnet.runtime.gateway import GatewaySession
 from splitnet.runtime.messages import Load, Measure, Measured
 

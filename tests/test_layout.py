@@ -36,7 +36,9 @@ CORE = tuple(
     )
 )
 LIBRARIES = tuple(f"splitnet.{name}" for name in LINKED)
-WORKERS = tuple(f"splitnet.{name}" for name in ("runtime", "session", "benching", "commands", "cli", "testbed"))
+WORKERS = tuple(
+    f"splitnet.{name}" for name in ("runtime", "session", "benching", "probing", "commands", "cli", "testbed")
+)
 SOCKETS = ("socket", "socketserver", "ssl", "asyncio", "selectors", "multiprocessing", "subprocess", "http")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
 

@@ -46,9 +46,10 @@ def worker(
     follow_stdin: Annotated[bool, typer.Option("--follow-stdin", help="End when standard input closes.")] = False,
 ) -> None:
     """Run a gateway or an AP until it is interrupted; prints one JSON line once it listens."""
+    from splitnet.resident import parse_device
     from splitnet.runtime.address import Address
     from splitnet.runtime.ap import ApSession
-    from splitnet.runtime.engine import Engine, parse_device
+    from splitnet.runtime.engine import Engine
     from splitnet.runtime.gateway import GatewaySession
     from splitnet.runtime.worker import serve
 

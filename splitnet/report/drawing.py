@@ -53,3 +53,13 @@ def human_bytes(count: int) -> str:
         if value < 999.5 or unit == "GB":
             break
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+
+
+def human_count(count: float) -> str:
+    """Three digits and k, M or G."""
+    value, unit = float(count), ""
+    for unit in ("", "k", "M", "G", "T"):  # noqa: B007 - the unit at which it stops
+        if value < 999.5:
+            break
+        value /= 1000
+    return f"{value:.{0 if not unit else 2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit and ' ' + unit}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from splitnet.graph import Cut
 from splitnet.inference import synchronize
 from splitnet.measurement import ApInstants
 from splitnet.runtime.connection import Received
-from splitnet.runtime.messages import Infer, Result
+from splitnet.runtime.messages import Echo, Infer, Result
+from splitnet.runtime.probe_values import ProbeValues
 from splitnet.runtime.worker import Answering, Session
 from splitnet.wire.encoding import encode_values
 
@@ -20,23 +22,43 @@ from splitnet.wire.encoding import encode_values
 class ApSession(Session):
     """One gateway's connection to this AP."""
 
+    _probe_values: ProbeValues | None = None
+
     def handle_role(self, received: Received[Any]) -> Answering:
         match received.message:
             case Infer(cut, values):
                 return self._infer(cut, values, received)
+            case Echo(values, answer_bytes):
+                return self._echo(values, answer_bytes, received)
             case other:
                 raise ProtocolError(f"an AP does not know {type(other).__name__}; is this address a gateway's?")
 
     def _infer(self, cut: int, values: list[Any], received: Received[Any]) -> Answering:
-        device = self.engine.device
         top = self.model.top(cut)
+        return self._serve(values, received, lambda live: _check_live(top.cut, live), top.run)
+
+    def _echo(self, values: list[Any], answer_bytes: int, received: Received[Any]) -> Answering:
+        if self._probe_values is None:
+            self._probe_values = ProbeValues(self.engine.device)
+        made = self._probe_values
+        return self._serve(values, received, lambda live: None, lambda live: [made.fresh(answer_bytes)])
+
+    def _serve(
+        self,
+        values: list[Any],
+        received: Received[Any],
+        check: Callable[[list[Any]], None],
+        run: Callable[[list[Any]], Any],
+    ) -> Answering:
+        """Live values in, output leaves out, with an instant after each step; waits for the lane first."""
+        device = self.engine.device
         with self.engine.lane:
             dequeued_ns = time.monotonic_ns()
             live = self.decoder.decode(values, received.body)
-            _check_live(top.cut, live)
+            check(live)
             synchronize(device)
             decoded_ns = time.monotonic_ns()
-            leaves = top.run(live)
+            leaves = run(live)
             synchronize(device)
             computed_ns = time.monotonic_ns()
             encoded = encode_values(leaves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from torch.utils import _pytree as pytree
@@ -14,7 +15,20 @@ from splitnet.runtime.address import Address
 from splitnet.runtime.client import Client
 from splitnet.runtime.connection import PeerGoneError, Received
 from splitnet.runtime.link import Link
-from splitnet.runtime.messages import Connect, Connected, Infer, Load, Measure, Measured, Result
+from splitnet.runtime.messages import (
+    Connect,
+    Connected,
+    Echo,
+    Infer,
+    Load,
+    Measure,
+    Measured,
+    Probe,
+    Probed,
+    Request,
+    Result,
+)
+from splitnet.runtime.probe_values import ProbeValues, check_probe_bytes
 from splitnet.runtime.worker import Answering, Session
 from splitnet.wire.codecs import check_codec
 from splitnet.wire.encoding import encode_values
@@ -25,6 +39,7 @@ class GatewaySession(Session):
 
     _ap: Client | None = None
     _shared_clock = False
+    _probe_values: ProbeValues | None = None
 
     def handle_role(self, received: Received[Any]) -> Answering:
         match received.message:
@@ -32,6 +47,8 @@ class GatewaySession(Session):
                 return self._connect(request)
             case Measure(cut, codec, want_output):
                 return self._measure(cut, check_codec(codec), want_output)
+            case Probe(payload_bytes, answer_bytes, codec):
+                return self._probe(payload_bytes, answer_bytes, check_codec(codec))
             case other:
                 raise ProtocolError(f"a gateway does not know {type(other).__name__}; is this address an AP's?")
 
@@ -92,17 +109,46 @@ class GatewaySession(Session):
         computed_ns = time.monotonic_ns()
         if arrange is not None:
             return Timeline(start_ns, computed_ns, computed_ns, computed_ns, computed_ns, None, True), 0, live
+        ap = self._need_ap(f"cut {cut}")
+        return self._exchange(ap, lambda specs: Infer(cut, specs), live, codec, start_ns, computed_ns)
+
+    def _probe(self, payload_bytes: int, answer_bytes: int, codec: str) -> Answering:
+        ap = self._need_ap("a probe")
+        check_probe_bytes(answer_bytes)
+        if self._probe_values is None:
+            self._probe_values = ProbeValues(self.engine.device)
+        with self.engine.lane:
+            values = [self._probe_values.fresh(payload_bytes)]
+            start_ns = time.monotonic_ns()
+            timeline, sent_bytes, _ = self._exchange(
+                ap, lambda specs: Echo(specs, answer_bytes), values, codec, start_ns, start_ns
+            )
+        return Answering(Probed(timeline, sent_bytes))
+
+    def _need_ap(self, what: str) -> Client:
         if self._ap is None:
-            raise SettingsError(f"cut {cut} needs an AP, and this gateway is connected to none; send Connect first")
-        encoded = encode_values(live, codec)
+            raise SettingsError(f"{what} needs an AP, and this gateway is connected to none; send Connect first")
+        return self._ap
+
+    def _exchange(
+        self,
+        ap: Client,
+        request: Callable[[list[Any]], Request],
+        values: Any,
+        codec: str,
+        start_ns: int,
+        computed_ns: int,
+    ) -> tuple[Timeline, int, Any]:
+        """Values to the AP and its result back: the timeline, the bytes that went up, the result's leaves."""
+        encoded = encode_values(values, codec)
         encoded_ns = time.monotonic_ns()
         try:
-            answer = self._ap.ask(Infer(cut, encoded.specs), Result, encoded.buffers)
+            answer = ap.ask(request(encoded.specs), Result, encoded.buffers)
         except PeerGoneError:
             self.close()
             raise
         leaves = self.decoder.decode(answer.message.values, answer.body)
-        synchronize(device)
+        synchronize(self.engine.device)
         end_ns = time.monotonic_ns()
         instants = answer.message.instants
         timeline = Timeline(start_ns, computed_ns, encoded_ns, answer.at_ns, end_ns, instants, self._shared_clock)

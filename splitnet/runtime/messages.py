@@ -77,11 +77,37 @@ class Measure(Request, frozen=True):
     want_output: bool = False
 
 
+class Layers(Request, frozen=True):
+    """One pass of the unsplit model with a clock reading after every layer; answered by `LayerTimes`."""
+
+
+class Halves(Request, frozen=True):
+    """Both halves of a cut, one after the other on this worker; answered by `HalfTimes`."""
+
+    cut: int
+
+
+class Probe(Request, frozen=True):
+    """To a gateway: send made-up values of this size to the AP and time their way, with no model in it."""
+
+    payload_bytes: int
+    """Before the codec."""
+    answer_bytes: int
+    codec: str = "none"
+
+
 class Infer(Request, frozen=True):
     """From a gateway to an AP: run the top of the connection's model on the live values in the body."""
 
     cut: int
     values: list[ValueSpec]
+
+
+class Echo(Request, frozen=True):
+    """From a gateway to an AP: take the values in the body as an `Infer`'s, and answer so many bytes."""
+
+    values: list[ValueSpec]
+    answer_bytes: int
 
 
 class Welcome(Answer, frozen=True):
@@ -142,6 +168,19 @@ class LocalTime(Answer, frozen=True):
     seconds: float
 
 
+class LayerTimes(Answer, frozen=True):
+    """Nanoseconds of layers 1..L in one pass."""
+
+    layers_ns: list[int]
+
+
+class HalfTimes(Answer, frozen=True):
+    """Nanoseconds of both halves of a cut."""
+
+    bottom_ns: int
+    top_ns: int
+
+
 class Measured(Answer, frozen=True):
     """One split inference; the output's values in the body where they were wanted."""
 
@@ -150,6 +189,14 @@ class Measured(Answer, frozen=True):
     bitwise_equal: bool
     max_error: float
     values: list[ValueSpec] = []
+
+
+class Probed(Answer, frozen=True):
+    """One probe of the link; nothing was computed, so `gateway_s` is 0."""
+
+    timeline: Timeline
+    sent_bytes: int
+    """Bytes of encoded values that went up (headers and padding not counted)."""
 
 
 class Result(Answer, frozen=True):
@@ -165,5 +212,7 @@ class Failed(Answer, frozen=True):
     reason: str
 
 
-ToWorker: TypeAlias = Hello | Load | Inputs | Local | Connect | Measure | Infer
-FromWorker: TypeAlias = Welcome | Loaded | Connected | Done | LocalTime | Measured | Result | Failed
+ToWorker: TypeAlias = Hello | Load | Inputs | Local | Layers | Halves | Connect | Measure | Probe | Infer | Echo
+FromWorker: TypeAlias = (
+    Welcome | Loaded | Connected | Done | LocalTime | LayerTimes | HalfTimes | Measured | Probed | Result | Failed
+)

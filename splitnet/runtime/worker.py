@@ -26,6 +26,7 @@ import torch
 from splitnet.errors import ProtocolError, SettingsError, SplitnetError
 from splitnet.inference import fused_attention_off
 from splitnet.profiling.machine import boot_digest, machine_fingerprint
+from splitnet.resident import ModelInputs, ResidentModel
 from splitnet.runtime.address import Address
 from splitnet.runtime.connection import (
     HANDSHAKE_DEADLINE_S,
@@ -34,21 +35,27 @@ from splitnet.runtime.connection import (
     PeerGoneError,
     Received,
 )
-from splitnet.runtime.engine import Engine, ModelInputs, ResidentModel
+from splitnet.runtime.engine import Engine
 from splitnet.runtime.link import Link
 from splitnet.runtime.messages import (
     CutEntry,
     Done,
+    Echo,
     Failed,
+    HalfTimes,
+    Halves,
     Hello,
     Infer,
     InputEntry,
     Inputs,
+    Layers,
+    LayerTimes,
     Load,
     Loaded,
     Local,
     LocalTime,
     Measure,
+    Probe,
     ToWorker,
     Welcome,
 )
@@ -99,7 +106,7 @@ class Session(abc.ABC):
     def handle(self, received: Received[Any]) -> Answering:
         """Answer one request; SplitnetError becomes a `Failed`."""
         match received.message:
-            case Infer() | Measure():  # first, since these are timed
+            case Infer() | Measure() | Probe() | Echo():  # first, since these are timed
                 return self.handle_role(received)
             case Load() as request:
                 return self._load(request)
@@ -115,6 +122,14 @@ class Session(abc.ABC):
                 inputs = self.inputs
                 with self.engine.lane:
                     return Answering(LocalTime(inputs.run_unsplit()))
+            case Layers():
+                inputs = self.inputs
+                with self.engine.lane:
+                    return Answering(LayerTimes(inputs.layers_ns()))
+            case Halves(cut):
+                inputs = self.inputs
+                with self.engine.lane:
+                    return Answering(HalfTimes(*inputs.halves_ns(cut)))
             case _:
                 return self.handle_role(received)
 
