@@ -1,8 +1,8 @@
 """The best cut of one model between one gateway and one AP, and how it changes with the link's rate.
 
 With everything else given, the time of a cut is a line in 1/rate: seconds that do not depend on the link, plus bits
-over rate (MODEL.md rows 1, 4, 6). So the best cut over all rates is the lower envelope of some lines, and the rates at
-which one cut takes over from another are exact.
+over rate (MODEL.md rows 1, 4, 6). So the best cut over all rates is the lower envelope of some lines, and the rates
+at which one cut takes over from another are exact.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from splitnet.controller.latency import CutTable
+from splitnet.errors import SettingsError
 from splitnet.profiling.facts import ModelFacts
 from splitnet.profiling.profile import Profile, affine_s
 
@@ -71,11 +72,14 @@ def codec_costs(profile: Profile, codec: str) -> tuple[CodecCost, CodecCost]:
     """What encoding and decoding cost on the profile's device.
 
     Raises:
-        ValueError: the profile timed another set of codecs.
+        SettingsError: the profile did not time this codec.
     """
     timings = [timing for timing in profile.codec_timings if timing.codec == codec]
     if not timings:
-        raise ValueError(f"codec {codec!r} was not timed in the profile of {profile.facts.identity.name}")
+        raise SettingsError(
+            f"codec {codec!r} was not timed in the profile of {profile.facts.identity.name}; "
+            f"name another codec, or profile the model again"
+        )
     return (
         CodecCost(*affine_s([(timing.raw_bytes, _median_s(timing.encode_ns)) for timing in timings])),
         CodecCost(*affine_s([(timing.raw_bytes, _median_s(timing.decode_ns)) for timing in timings])),
@@ -90,7 +94,7 @@ def options(
     delay_s: float = 0.0,
     message_s: float = 0.0,
 ) -> list[Option]:
-    """Every cut that is not refused, with every codec of `tables`.
+    """Every cut that is not refused, with every codec of `tables`; the last cut, which sends nothing, once.
 
     Args:
         tables: by codec.
@@ -100,18 +104,18 @@ def options(
     """
     found = []
     last = len(facts.layers)
-    for codec, table in tables.items():
+    for number, (codec, table) in enumerate(tables.items()):
         encode, decode = costs[codec]
         for cut in facts.cuts:
-            if cut.refused or (cut.cut == last and codec != "none"):
-                continue
             alone = cut.cut == last
+            if cut.refused or (alone and number):
+                continue
             raw_bytes = cut.payload_bytes["none"]
             found.append(
                 Option(
                     cut=cut.cut,
                     layer=cut.layer,
-                    codec=codec,
+                    codec="none" if alone else codec,
                     gateway_s=float(table.gateway_s[cut.cut]),
                     ap_s=float(table.ap_s[cut.cut]),
                     codec_s=0.0 if alone else encode.of(raw_bytes) + decode.of(raw_bytes),
@@ -143,22 +147,19 @@ def best_by_rate(
     stretches: list[Stretch] = []
     current = best_option(found, rate_bps)
     while True:
-        # The next to take over is the one whose line meets the current one at the least rate beyond this.
-        meetings = [
-            ((current.bits - other.bits) / (other.without_link_s - current.without_link_s), other)
-            for other in found
-            if other.bits != current.bits and other.without_link_s != current.without_link_s
-        ]
+        # Whoever is faster without the link takes over where its line meets the current one. A meeting below the
+        # rate is one at the rate: both are equal there, and only rounding or a tie made the other one the best.
         later = [
-            (meeting_bps, other)
-            for meeting_bps, other in meetings
-            if meeting_bps > rate_bps and other.without_link_s < current.without_link_s
+            (max((other.bits - current.bits) / (current.without_link_s - other.without_link_s), rate_bps), other)
+            for other in found
+            if other.without_link_s < current.without_link_s
         ]
-        if not later or min(later, key=lambda pair: pair[0])[0] >= fastest_bps:
+        until_bps = min((meeting_bps for meeting_bps, _ in later), default=fastest_bps)
+        if until_bps >= fastest_bps:
             return [*stretches, Stretch(rate_bps, fastest_bps, current)]
-        until_bps = min(later, key=lambda pair: pair[0])[0]
-        stretches.append(Stretch(rate_bps, until_bps, current))
-        # of those that meet there, the one with least bits over no rate wins beyond
+        if until_bps > rate_bps:
+            stretches.append(Stretch(rate_bps, until_bps, current))
+        # of those that meet there, the one that is fastest without the link is the best beyond
         successors = [other for meeting_bps, other in later if meeting_bps <= until_bps * (1 + 1e-12)]
         current = min(successors, key=lambda option: (option.without_link_s, option.bits))
         rate_bps = until_bps

@@ -128,10 +128,13 @@ class MeasuredLatency(DeviceLatency):
         return np.array(self.profile.suffix_s)
 
     def _check(self, facts: ModelFacts) -> None:
-        """Raises ValueError: a profile answers for its own graph and batch only."""
+        """Raises ValueError: a profile answers for its own graph, batch and input sizes only."""
         own, asked = self.profile.facts.identity, facts.identity
-        if (own.graph, own.batch) != (asked.graph, asked.batch):
-            raise ValueError(f"a profile of {own.name} (batch {own.batch}) was asked about {asked.name}")
+        if (own.graph, own.batch, own.input_shapes) != (asked.graph, asked.batch, asked.input_shapes):
+            raise ValueError(
+                f"a profile of {own.name} (inputs {own.input_shapes}) was asked about {asked.name} "
+                f"(inputs {asked.input_shapes}), or about another graph of that name"
+            )
 
 
 def fit_flops(points: Sequence[tuple[float, float]]) -> FlopsLatency:

@@ -61,7 +61,7 @@ def kinds(layer: LayerFacts) -> tuple[str, ...]:
         way = "depthwise" if depthwise else "grouped" if config["groups"] > 1 else "dense"
         stride = config.get("stride", 1)
         found += [f"{name} {way} {config['kernel']} / {stride}", f"{name} {way} {config['kernel']}", f"{name} {way}"]
-    return (*found, name, "any with FLOPs" if layer.flops else "any without FLOPs")
+    return (*found, name, "any with FLOPs" if layer.flops else "any without FLOPs", "any")
 
 
 def features(layer: LayerFacts, batch: int) -> tuple[float, ...]:
@@ -84,8 +84,7 @@ def fit_layers(profiles: Sequence[Profile]) -> LayerLatency:
                 rows.setdefault(kind, []).append((features(layer, profile.facts.identity.batch), time_s))
     if not rows:
         raise ValueError("a regression needs at least one profile")
-    wide = ("any with FLOPs", "any without FLOPs")
-    return LayerLatency({kind: _fit(found) for kind, found in rows.items() if len(found) >= FEW or kind in wide})
+    return LayerLatency({kind: _fit(found) for kind, found in rows.items() if len(found) >= FEW or kind == "any"})
 
 
 def held_out_errors(profiles: Sequence[Profile]) -> dict[str, dict[str, float]]:

@@ -8,8 +8,8 @@ part that does not grow with the bytes is `delay_s`, the waking of the receiver 
 0.1 to 0.4 ms). What lies before and behind is the ends': encoding, queueing and decoding, `message_s` each way.
 Across hosts only both ways together can be timed; there `delay_s` is half of what does not grow with the bytes.
 
-What it does not know: a rate of the way back that is not that of the way up, unless the way back was probed with
-several sizes and the affine form failed; and other traffic.
+What it does not know: a rate of the way back other than that of the way up, unless answers were probed with several
+sizes; and other traffic.
 """
 
 from __future__ import annotations
@@ -29,12 +29,9 @@ from splitnet.errors import SettingsError
 VERSION = 1
 FASTEST_BPS = 1e13
 """Beyond any memory's rate: what stands for a link on which bytes cost nothing that can be measured."""
-AFFINE_ERROR = 0.02
-"""Where the affine form misses a probed size by more than this share (and more than its noise), times are read from a
-table instead."""
 CLOCK_S = 1e-9
 REPEATABLE = 0.005
-"""No median is trusted closer than this, however alike its probes: the next run's will differ by as much."""
+"""No median is trusted closer than this share, however alike its probes: the next run's will differ by as much."""
 
 Table = tuple[tuple[float, float], ...]
 """(bytes, seconds), both ascending."""
@@ -167,8 +164,8 @@ def fit_link(points: Iterable[ProbePoint]) -> LinkModel:
 
     Medians, so that a probe that met other work counts for little; weights by relative error, so that small
     messages count like large ones, or by the noise of the median where that is greater. No parameter comes out
-    negative. Where the form delay + bytes 8 / rate misses a size by more than `AFFINE_ERROR`, the model carries a
-    table of the medians beside it.
+    negative. Rate and delay are those of the way up. A way on which delay + bytes 8 / rate misses some size by
+    more than twice what its median is known to gets a table of the medians beside it.
 
     Raises:
         SettingsError: fewer than two sizes went up.
@@ -190,21 +187,28 @@ def fit_link(points: Iterable[ProbePoint]) -> LinkModel:
         up.append((*way, *_median([point.up_s for point in group])))
         ends.append((2.0, sent_bytes, *_median([point.ends_s for point in group])))
     back: list[Row] = [(1.0, nbytes, *_median(times)) for nbytes, times in sorted(answers.items())]
-    delay_s, byte_s = _fit_affine(up + back, least_slope=8 / FASTEST_BPS)
+    delay_s, byte_s = _fit_affine(up, least_slope=8 / FASTEST_BPS)
     message_s, end_byte_s = _fit_affine(ends)
     affine = LinkModel(8 / byte_s, delay_s, message_s, end_byte_s)
-    misses = [
-        abs(constant * delay_s + nbytes * byte_s - took) > AFFINE_ERROR * took + 2 * noise
-        for constant, nbytes, took, noise in up + back
-    ]
-    if not any(misses):
-        return affine
     # across hosts a row is both ways: the way up is what the affine way back leaves of it
     one_ways = [
         (nbytes, took) if constant == 1 else (sent, took - affine.return_s(nbytes - sent))
         for (constant, nbytes, took, _), (sent, _) in zip(up, sorted(sizes), strict=True)
     ]
-    return replace(affine, up=_ascending(one_ways), back=_ascending([(row[1], row[2]) for row in back]))
+    return replace(
+        affine,
+        up=_ascending(one_ways) if _misses(up, delay_s, byte_s) else (),
+        back=_ascending([row[1:3] for row in back]) if _misses(back, delay_s, byte_s) else (),
+    )
+
+
+def _misses(rows: Sequence[Row], x: float, y: float) -> bool:
+    return any(abs(constant * x + n * y - took) > 2 * _known_to(took, noise) for constant, n, took, noise in rows)
+
+
+def _known_to(took: float, noise: float) -> float:
+    """To how many seconds a median is known."""
+    return math.hypot(REPEATABLE * took, noise, CLOCK_S)
 
 
 def _median(times: Sequence[float]) -> tuple[float, float]:
@@ -216,8 +220,8 @@ def _median(times: Sequence[float]) -> tuple[float, float]:
 
 def _fit_affine(rows: Sequence[Row], least_slope: float = 0.0) -> tuple[float, float]:
     """x >= 0 and y >= `least_slope` that fit the rows best, each weighted by what it is known to."""
-    constant, nbytes, took, noise = np.asarray(rows, dtype=float).T
-    known = np.sqrt((REPEATABLE * took) ** 2 + noise**2 + CLOCK_S**2)
+    constant, nbytes, took, _ = np.asarray(rows, dtype=float).T
+    known = np.array([_known_to(row[2], row[3]) for row in rows])
     largest = max(float(nbytes.max()), 1.0)  # unknowns of like size, else the solver takes the slope for 0
     matrix, wanted = np.stack([constant, nbytes / largest], axis=1) / known[:, None], took / known
     least = np.array([0.0, least_slope * largest])

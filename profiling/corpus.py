@@ -110,6 +110,6 @@ def load_corpus(path: Path) -> Corpus:
     again = "make it again with `splitnet calibrate -o FILE`"
     content = read_sealed(path, KIND, VERSION, again)
     try:
-        return Corpus(tuple(profile_from_dict(profile, str(path)) for profile in content["profiles"]))
+        return Corpus(tuple(profile_from_dict(profile, str(path), again) for profile in content["profiles"]))
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path} is not a whole calibration ({error}); {again}") from error

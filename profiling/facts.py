@@ -5,6 +5,7 @@ Latency models read these records; for a model that was never profiled they are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,12 @@ class CutFacts:
     bottom_peak_bytes: int
     top_peak_bytes: int
 
+    def __post_init__(self) -> None:
+        if not self.payload_bytes.keys() >= set(CODECS):
+            raise ValueError(f"cut {self.cut} has payloads by {sorted(self.payload_bytes)}, not by {sorted(CODECS)}")
+        if min(*self.payload_bytes.values(), self.bottom_peak_bytes, self.top_peak_bytes) < 0:
+            raise ValueError(f"cut {self.cut} has a negative size")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
@@ -110,6 +117,10 @@ class ModelFacts:
             raise ValueError(f"{len(self.cuts)} cuts do not fit {len(self.layers)} layers")
         if [cut.cut for cut in self.cuts] != list(range(len(self.cuts))):
             raise ValueError("cuts are not numbered 0..L in order")
+        if [cut.layer for cut in self.cuts[1:]] != [layer.name for layer in self.layers]:
+            raise ValueError("cuts 1..L do not have the names of the layers before them")
+        if self.result_bytes < 0 or self.torch_flops < 0:
+            raise ValueError(f"{self.result_bytes} bytes of result, {self.torch_flops} FLOPs: below 0")
 
     @property
     def flops(self) -> int:
@@ -237,18 +248,30 @@ def _config(graph: LayerGraph, node: fx.Node) -> dict[str, int]:
             return {"in": module.in_features, "out": module.out_features}
         return {}
     weights = [value for value in _weights(graph, [node]) if value.dim() >= 2]
-    if operation(node).startswith("conv") and weights:
-        out, per_group, *kernel = weights[0].shape
-        channels = graph.records[node.all_input_nodes[0].name].tensors[0].shape[1]
+    name = operation(node)
+    if re.fullmatch(r"conv(_transpose)?[123]d|convolution", name) and weights:
+        groups = int(_argument(node, "groups", 8 if name == "convolution" else 6, 1))
+        first, second, *kernel = weights[0].shape  # [out, in / groups, …], transposed [in, out / groups, …]
+        transposed = name == "convolution" and node.args[6] or "transpose" in name
         return {
             "kernel": _product(kernel),
-            "groups": max(1, channels // max(per_group, 1)),
-            "in": channels,
-            "out": out,
+            "stride": _product(_per_dimension(_argument(node, "stride", 3, 1), len(kernel))),
+            "groups": groups,
+            "in": first if transposed else second * groups,
+            "out": second * groups if transposed else first,
         }
-    if operation(node) == "linear" and weights:
+    if name == "linear" and weights:
         return {"in": weights[0].shape[1], "out": weights[0].shape[0]}
     return {}
+
+
+def _argument(node: fx.Node, name: str, place: int, default: Any) -> Any:
+    return node.kwargs.get(name, node.args[place] if len(node.args) > place else default)
+
+
+def _per_dimension(given: Any, dimensions: int) -> list[int]:
+    sizes = list(given) if isinstance(given, list | tuple) else [given]
+    return sizes * dimensions if len(sizes) == 1 else sizes
 
 
 def _product(sizes: Sequence[int]) -> int:

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitnet.errors import SettingsError
-from splitnet.files import read_sealed, write_sealed
+from splitnet.files import read_sealed, sealed, write_sealed
 from splitnet.profiling.facts import CutFacts, LayerFacts, ModelFacts, ModelIdentity
 from splitnet.profiling.machine import differences
+from splitnet.wire.codecs import CODECS
 
 VERSION = 1
 SHIPPED = Path(__file__).parent / "reference"
@@ -33,6 +34,8 @@ SHIPPED = Path(__file__).parent / "reference"
 KIND = "profile"
 NOT_ITS_SPEED = {"boot_digest", "usable_cores"}
 """Fields that differ from boot to boot and process to process."""
+LONGEST_NS = 1 << 53
+"""104 days; up to here nanoseconds are exact as floats."""
 SMALL_NS = 100_000.0
 """Halves below this count by their absolute error."""
 Times = NDArray[np.float64]
@@ -48,6 +51,12 @@ class Anchor:
     bottom_ns: tuple[int, ...]
     top_ns: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        _check_samples(f"the bottom alone at cut {self.cut}", self.bottom_ns)
+        _check_samples(f"the top alone at cut {self.cut}", self.top_ns)
+        if len(self.bottom_ns) != len(self.top_ns):
+            raise ValueError(f"the halves alone at cut {self.cut} have samples that are not in pairs")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecTiming:
@@ -58,6 +67,14 @@ class CodecTiming:
     raw_bytes: int
     encode_ns: tuple[int, ...]
     decode_ns: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"codec {self.codec[:20]!r} is unknown, known are {', '.join(CODECS)}")
+        if self.raw_bytes < 0:
+            raise ValueError(f"codec timing at cut {self.cut} is of {self.raw_bytes} bytes")
+        _check_samples(f"encoding by {self.codec} at cut {self.cut}", self.encode_ns)
+        _check_samples(f"decoding by {self.codec} at cut {self.cut}", self.decode_ns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +109,20 @@ class Profile:
             raise ValueError(f"a profile needs passes of {depth} layers each")
         if self.threads < 1:
             raise ValueError(f"threads {self.threads} is below 1")
-        if min(min(row) for row in self.layers_ns) < 0:
-            raise ValueError("a layer took less than no time")
-        for anchor in self.anchors:
-            if not 0 <= anchor.cut <= depth or not anchor.bottom_ns or len(anchor.bottom_ns) != len(anchor.top_ns):
-                raise ValueError(f"anchor {anchor.cut} is outside cuts 0..{depth}, or its samples are not in pairs")
-        for timing in self.codec_timings:
-            if not 0 <= timing.cut <= depth or not timing.encode_ns or not timing.decode_ns:
-                raise ValueError(f"codec timing at cut {timing.cut} is outside cuts 0..{depth}, or has no samples")
-        if self.energy_j is not None and len(self.energy_j) != depth:
-            raise ValueError(f"{len(self.energy_j)} energies do not fit {depth} layers")
+        for row in self.layers_ns:
+            _check_samples("a pass", row)
+        for timed in (*self.anchors, *self.codec_timings):
+            if not 0 <= timed.cut <= depth:
+                raise ValueError(f"cut {timed.cut} was timed, it is outside 0..{depth}")
+        if len({anchor.cut for anchor in self.anchors}) != len(self.anchors):
+            raise ValueError("the halves of one cut stand there twice")
+        if (self.energy_j is None) != (self.meter is None):
+            raise ValueError("energies need the name of their meter, and a meter energies")
+        if self.energy_j is not None:
+            if len(self.energy_j) != depth:
+                raise ValueError(f"{len(self.energy_j)} energies do not fit {depth} layers")
+            if not all(energy is None or 0 <= energy < math.inf for energy in self.energy_j):
+                raise ValueError("a layer's energy is below 0 or no number")
 
     @property
     def layer_s(self) -> tuple[float, ...]:
@@ -160,6 +181,10 @@ class Profile:
             "codecs": msgspec.to_builtins(self.codec_timings),
         }
 
+    def to_file(self) -> dict[str, Any]:
+        """What stands in the file, kind, version and digest with it."""
+        return sealed(KIND, VERSION, self.to_dict())
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.
 
@@ -192,6 +217,13 @@ class Profile:
             for name in differences(there, here)
             if name not in NOT_ITS_SPEED
         ]
+
+
+def _check_samples(of: str, samples_ns: Sequence[int]) -> None:
+    if not samples_ns:
+        raise ValueError(f"{of} has no samples")
+    if not 0 <= min(samples_ns) <= max(samples_ns) <= LONGEST_NS:
+        raise ValueError(f"{of} took {min(samples_ns)}..{max(samples_ns)} ns, outside 0..{LONGEST_NS}")
 
 
 def _short(value: Any) -> str:
@@ -251,16 +283,19 @@ def load_profile(where: Path | str) -> Profile:
     """
     path = Path(where)
     shipped = SHIPPED / f"{where}.json"
-    if not path.exists() and path.name == str(where):
-        if not shipped.exists():
-            names = ", ".join(sorted(found.stem for found in SHIPPED.glob("*.json")))
-            raise SettingsError(f"{where} is neither a profile's file nor shipped (those are {names}); {AGAIN}")
-        path = shipped
+    try:
+        if not path.exists() and path.name == str(where):
+            if not shipped.exists():
+                names = ", ".join(sorted(found.stem for found in SHIPPED.glob("*.json"))) or "none"
+                raise SettingsError(f"{where} is neither a profile's file nor shipped (those are {names}); {AGAIN}")
+            path = shipped
+    except OSError as error:  # a name that is too long, a folder that is not ours
+        raise SettingsError(f"cannot read {where}: {error.strerror}; {AGAIN}") from error
     return profile_from_dict(read_sealed(path, KIND, VERSION, AGAIN), str(path))
 
 
-def profile_from_dict(content: Mapping[str, Any], path: str) -> Profile:
-    """A profile from what `to_dict` gave; `path` is for messages.
+def profile_from_dict(content: Mapping[str, Any], path: str, again: str = AGAIN) -> Profile:
+    """A profile from what `to_dict` gave; `path` and the way out, `again`, are for messages.
 
     Raises:
         SettingsError: it is not whole, or contradicts itself.
@@ -276,12 +311,13 @@ def profile_from_dict(content: Mapping[str, Any], path: str) -> Profile:
         IndexError,
         AttributeError,
         OverflowError,
+        RecursionError,
     ) as error:
         raise SettingsError(
-            f"{path} is not a whole profile ({' '.join(str(error).split())[:200]}); {AGAIN}"
+            f"{path} is not a whole profile ({' '.join(str(error).split())[:200]}); {again}"
         ) from error
     if not whole:
-        raise SettingsError(f"{path} contradicts itself: its medians are not those of its samples; {AGAIN}")
+        raise SettingsError(f"{path} contradicts itself: its medians are not those of its samples; {again}")
     return profile
 
 

@@ -33,6 +33,7 @@ from splitnet.wire.frames import allocate_body
 Step = Callable[[int, int, str], None]
 """Is told what is done, the total (0: not known) and what is going on."""
 
+MAX_THREADS = 1024
 CODEC_CUTS = 6
 CODEC_REPEATS = 5
 MAX_VALUE_BYTES = 1 << 33
@@ -76,6 +77,8 @@ def profile_model(
         SplitnetError: the model cannot be had, or bad settings.
     """
     settings = settings or ProfileSettings()
+    if not 1 <= threads <= MAX_THREADS:
+        raise SettingsError(f"{threads} threads are outside 1..{MAX_THREADS}; give --threads 1")
     torch.set_num_threads(threads)
     step(0, 0, f"building {ref.name}")
     model = ResidentModel(build_model(ref), device)

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from splitnet.measurement import BenchResult
     from splitnet.models.build import build_model
     from splitnet.models.reference import ModelRef
+    from splitnet.profiling.profile import Profile, load_profile
+    from splitnet.profiling.profiler import ProfileSettings, profile_model
     from splitnet.rundir import load_result
     from splitnet.runtime.address import Address
     from splitnet.runtime.link import Link
     from splitnet.session import Placement, SplitSession
     from splitnet.slicing import slice_model
+    from splitnet.validating import ValidateSettings, validate
+    from splitnet.validation import Validation
 
 _HOMES = {
     "Address": "runtime.address",
@@ -31,6 +35,8 @@ _HOMES = {
     "Link": "runtime.link",
     "ModelRef": "models.reference",
     "Placement": "session",
+    "Profile": "profiling.profile",
+    "ProfileSettings": "profiling.profiler",
     "SplitSession": "session",
     "SplitnetError": "errors",
     "bench": "benching",
@@ -38,8 +44,13 @@ _HOMES = {
     "check": "checking",
     "exact_inference": "inference",
     "layer_graph": "graph",
+    "load_profile": "profiling.profile",
     "load_result": "rundir",
+    "profile_model": "profiling.profiler",
     "slice_model": "slicing",
+    "validate": "validating",
+    "ValidateSettings": "validating",
+    "Validation": "validation",
 }
 
 __all__ = [
@@ -49,15 +60,22 @@ __all__ = [
     "Link",
     "ModelRef",
     "Placement",
+    "Profile",
+    "ProfileSettings",
     "SplitSession",
     "SplitnetError",
+    "ValidateSettings",
+    "Validation",
     "bench",
     "build_model",
     "check",
     "exact_inference",
     "layer_graph",
+    "load_profile",
     "load_result",
+    "profile_model",
     "slice_model",
+    "validate",
 ]
 
 

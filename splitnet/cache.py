@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from splitnet.profiling.profile import NOT_ITS_SPEED
+
 VARIABLE = "SPLITNET_CACHE"
-FIELDS = ("system", "architecture", "cpu_model", "cores", "torch", "cuda_devices")
-"""What of a machine makes a calibration another one."""
 
 
 def cache_dir() -> Path:
@@ -25,6 +25,7 @@ def cache_dir() -> Path:
 
 def calibration_path(machine: Mapping[str, Any], device: str, threads: int) -> Path:
     """Where the calibration of one device of one machine is kept."""
-    key = json.dumps([machine.get(name) for name in FIELDS], sort_keys=True)
+    lasting = {name: value for name, value in machine.items() if name not in NOT_ITS_SPEED}
+    key = json.dumps(lasting, sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return cache_dir() / f"calibration-{digest}-{device.replace(':', '')}-{threads}.json"

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ MAX_SEALED_BYTES = 1 << 28
 def replacing(path: Path, way_out: str) -> Iterator[Path]:
     """A temporary neighbour of `path` to write to; it takes `path`'s place only if the block ends well.
 
-    Raises SettingsError, with `way_out`, where the disk refuses; `path` is then as it was.
+    Raises SettingsError, with `way_out`, where the disk refuses or a folder or device stands there; `path` is then
+    as it was.
     """
+    with refusals(path, way_out):
+        if not path.name or (path.exists() and not path.is_file()):
+            raise SettingsError(f"cannot write {path}: it is no file; {way_out}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with refusals(path, way_out):
@@ -54,8 +59,13 @@ def refusals(path: Path, way_out: str) -> Iterator[None]:
 
 def write_sealed(path: Path, kind: str, version: int, content: Mapping[str, Any], way_out: str) -> None:
     """Write `content` as JSON with its kind, version and digest: all of it, or nothing and SettingsError."""
+    write_json_atomic(path, sealed(kind, version, content), way_out)
+
+
+def sealed(kind: str, version: int, content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with its kind, version and digest: what stands in a sealed file."""
     head = {"kind": kind, "version": version, **content}
-    write_json_atomic(path, {**head, "digest": _digest(head)}, way_out)
+    return {**head, "digest": _digest(head)}
 
 
 def read_sealed(path: Path, kind: str, version: int, again: str) -> dict[str, Any]:
@@ -69,9 +79,11 @@ def read_sealed(path: Path, kind: str, version: int, again: str) -> dict[str, An
         SettingsError: it cannot be read, or is not a whole, unedited file of that kind and version.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_SEALED_BYTES:
-            raise SettingsError(f"{path} has {size} bytes, a {kind} at most {MAX_SEALED_BYTES}; {again}")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe might never end
+            raise SettingsError(f"{path} is no file; {again}")
+        if found.st_size > MAX_SEALED_BYTES:
+            raise SettingsError(f"{path} has {found.st_size} bytes, a {kind} at most {MAX_SEALED_BYTES}; {again}")
         text = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}; {again}") from error
@@ -87,9 +99,9 @@ def parse_sealed(text: bytes, path: str, kind: str, version: int, again: str) ->
     if not isinstance(content, dict) or content.get("kind") != kind:
         raise SettingsError(f"{path} is not a {kind}; {again}")
     if content.get("version") != version:
-        raise SettingsError(
-            f"{path} is of {kind} version {str(content.get('version'))[:20]}, this is {version}; {again}"
-        )
+        found = content.get("version")
+        told = repr(found)[:20] if isinstance(found, int | float | str | None) else f"a {type(found).__name__}"
+        raise SettingsError(f"{path} is of {kind} version {told}, this is {version}; {again}")
     digest = content.pop("digest", None)
     try:
         own = _digest(content)

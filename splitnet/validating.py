@@ -21,14 +21,14 @@ from splitnet.benching import Progress
 from splitnet.controller.latency import DeviceLatency, FlopsLatency, Seconds, fit_flops
 from splitnet.controller.layer_latency import fit_layers
 from splitnet.controller.link_model import LinkModel, ProbePoint, fit_link
-from splitnet.cuts import informative_cuts, select_cuts
+from splitnet.cuts import select_cuts
 from splitnet.errors import SettingsError
 from splitnet.inference import exact_inference
 from splitnet.models.build import build_model
 from splitnet.models.reference import ModelRef
 from splitnet.probing import probe_link
 from splitnet.profiling.corpus import Corpus
-from splitnet.profiling.facts import ModelFacts, model_facts
+from splitnet.profiling.facts import ModelFacts, ModelIdentity, model_facts
 from splitnet.profiling.profile import Profile, correction, pass_medians
 from splitnet.resident import ModelInputs, ResidentModel
 from splitnet.runtime.link import Link
@@ -72,6 +72,10 @@ class ValidateSettings:
             check_codec(codec)
         if not self.links or not self.codecs:
             raise SettingsError("no link or no codec to validate; give --links loopback or --codecs none")
+        for what, named in (("link", list(map(str, self.links))), ("codec", list(self.codecs))):
+            twice = next((name for name in named if named.count(name) > 1), None)
+            if twice is not None:
+                raise SettingsError(f"{what} {twice} is named twice; name each once")
         if self.repeats < 4:
             raise SettingsError(f"--repeats {self.repeats} is below 4; two halves of two are the least to judge by")
         if not 1 <= self.blocks <= self.repeats:
@@ -160,6 +164,9 @@ def validate(
     progress = progress or Progress()
     if not models:
         raise SettingsError("no model to validate; name at least one, such as resnet18")
+    twice = next((ref for number, ref in enumerate(models) if ref in models[:number]), None)
+    if twice is not None:
+        raise SettingsError(f"{twice.name} with batch {twice.batch} is named twice; name each model and batch once")
     runs: list[_Model] = []
     workers: dict[str, Any] = {}
     warnings: list[str] = []
@@ -168,25 +175,41 @@ def validate(
         progress.say(f"{name}: counting FLOPs and bytes")
         facts = _facts(ref)
         with SplitSession(ref, replace(placement, link=settings.links[0]), progress.say) as split:
-            warnings += [line for line in _unlike(split, sources) if line not in warnings]
+            warnings += [line for line in _unlike(split, facts, sources) if line not in warnings]
             if warnings and settings.strict:
                 raise SettingsError(f"{warnings[0]}; make it again here, or leave --strict away")
             runs.append(_run(split, facts, settings, sources, progress, name))
             workers = split.workers
-    speeds = {role: _fit_speed(runs, role) for role in ROLES}
+    # Models without FLOPs leave nothing to fit a speed to, and `flops` nothing to say.
+    speeds = {role: _fit_speed(runs, role) for role in ROLES if any(run.facts.flops for run in runs)}
     cases = tuple(case for run in runs for case in _cases(run, speeds, sources))
     return Validation(cases, _describe(settings, workers, speeds, warnings), _drift(runs, sources))
 
 
-def _unlike(split: SplitSession, sources: Sources) -> list[str]:
-    """How saved profiles and calibrations differ from the workers; a profile of another graph is an error."""
+def _unlike(split: SplitSession, facts: ModelFacts, sources: Sources) -> list[str]:
+    """How saved profiles and calibrations differ from the workers.
+
+    Raises:
+        SettingsError: a profile is of another graph, batch or input size, or a calibration has no other model.
+    """
     found = []
     for role in ROLES:
         worker = split.workers[role]
         profile = sources.profiles.get((split.model.name, role))
         if profile is not None:
             profile.check_model(split.model.name, split.loaded.graph, f"the {role}'s profile")
+            own, asked = profile.facts.identity, facts.identity
+            if (own.batch, own.input_shapes) != (asked.batch, asked.input_shapes):
+                raise SettingsError(
+                    f"the {role}'s profile of {own.name} is of inputs {_shapes(own)}, here they are "
+                    f"{_shapes(asked)}; profile it with the same --batch and input size, or leave the profile away"
+                )
         corpus = sources.corpora.get(role)
+        if corpus and not corpus.without(facts.identity.graph, facts.identity.name):
+            raise SettingsError(
+                f"the {role}'s calibration holds {split.model.name} alone, by which it cannot be judged; "
+                f"calibrate with other models too"
+            )
         for what, saved in (
             (f"the {role}'s profile of {split.model.name}", profile),
             (f"the {role}'s calibration", corpus.profiles[0] if corpus else None),
@@ -195,6 +218,10 @@ def _unlike(split: SplitSession, sources: Sources) -> list[str]:
                 unlike = saved.unlike(worker["machine"], worker["device"], worker["threads"])
                 found += [f"{what} was made elsewhere: {'; '.join(unlike)}"] if unlike else []
     return found
+
+
+def _shapes(identity: ModelIdentity) -> str:
+    return ", ".join("x".join(map(str, sizes)) for sizes in identity.input_shapes)
 
 
 def _facts(ref: ModelRef) -> ModelFacts:
@@ -211,11 +238,11 @@ def _run(
     progress: Progress,
     name: str,
 ) -> _Model:
-    candidates = [cut for cut in split.cuts if cut.clean] if settings.clean else split.cuts
-    if settings.cuts.isdecimal():
-        judged = informative_cuts(candidates, int(settings.cuts))
-    else:
-        judged = select_cuts(settings.cuts, split.cuts, split.model.name)
+    counted = settings.cuts == "all" or settings.cuts.isdecimal()
+    choice = [cut for cut in split.cuts if cut.clean] if settings.clean and counted else split.cuts
+    judged = select_cuts(settings.cuts, choice, split.model.name)
+    if not judged:
+        raise SettingsError(f"{split.model.name} has no cut where one tensor crosses; leave --clean away")
     others = [cut for cut in split.cuts if cut.refused is None and cut.index not in judged]
     anchors = _spread([cut.index for cut in others], ANCHORS)
     run = _Model(
@@ -317,7 +344,7 @@ def _fit_speed(runs: Sequence[_Model], role: str) -> FlopsLatency:
 def _cases(run: _Model, speeds: Mapping[str, FlopsLatency], sources: Sources) -> list[Case]:
     """Finished cases, with the predictors that do not change from block to block."""
     facts, identity = run.facts, run.facts.identity
-    models: dict[str, dict[str, DeviceLatency]] = {"flops": dict(speeds)}
+    models: dict[str, dict[str, DeviceLatency]] = {"flops": dict(speeds)} if speeds else {}
     if all(role in sources.corpora for role in ROLES):
         models["per-layer"] = {
             role: fit_layers(sources.corpora[role].without(identity.graph, identity.name)) for role in ROLES

@@ -278,7 +278,7 @@ BAD: list[tuple[str, Sequence[str], tuple[str, ...]]] = [
     ("family", ["models", "--family", "lstm"], ("--family lstm", "toy")),
     ("run", ["show", "{bad}/no_run"], ("no_run",)),
     ("option", ["bench", "toy_chain", "--fast"], ("--fast", "splitnet --help")),
-    ("command", ["profile"], ("profile", "splitnet --help")),
+    ("command", ["slice"], ("slice", "splitnet --help")),
     ("number", ["bench", "toy_chain", "--repeats", "ten"], ("--repeats", "integer")),
     ("no model", ["bench"], ("MODEL", "splitnet --help")),
     ("role", ["worker", "router"], ("'router'", "gateway or ap")),

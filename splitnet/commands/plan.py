@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from splitnet.commands.options import Json, print_json
+from splitnet.commands.options import Json, print_json, shape
 from splitnet.errors import SettingsError
 from splitnet.terminal import Terminal
+
+if TYPE_CHECKING:
+    from splitnet.profiling.profile import Profile
 
 app = typer.Typer()
 
@@ -60,6 +63,11 @@ def plan(
             f"--ap-profile is of batch {at_ap.facts.identity.batch}, --gateway-profile of batch "
             f"{facts.identity.batch}; profile both with one --batch"
         )
+    if at_ap.facts.identity.input_shapes != facts.identity.input_shapes:
+        raise SettingsError(
+            f"--ap-profile is of inputs {_shapes(at_ap)}, --gateway-profile of inputs {_shapes(at_gateway)}; "
+            f"profile both with one --input-size"
+        )
     message_s = 0.0
     if probe is not None:
         from splitnet.probing import load_probe
@@ -88,3 +96,7 @@ def plan(
         terminal.print(f"{role}: {profile.device}, {profile.threads} threads, {cpu}{shipped}")
     if figure is not None:
         terminal.print(f"picture: {figure}")
+
+
+def _shapes(profile: Profile) -> str:
+    return ", ".join(shape(sizes) for sizes in profile.facts.identity.input_shapes)

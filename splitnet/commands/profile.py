@@ -31,6 +31,8 @@ class _ModelOrShow(TyperGroup):
     """`profile MODEL` measures; `profile show FILE` shows. What is no subcommand is a MODEL."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args:
+            raise SettingsError("profile needs a MODEL, or `show FILE`; see `splitnet profile --help`")
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["measure", *args]
         parsed: list[str] = super().parse_args(ctx, args)
@@ -73,15 +75,15 @@ def measure(
     ref = reference(model, weights, seed, batch, input_size, input_shape)
     settings = ProfileSettings(repeats=repeats, anchors=anchors)
     where = parse_device(device)
-    if output is not None and not output.absolute().parent.is_dir():
-        raise SettingsError(f"-o {output}: the folder {output.parent} does not exist; make it or choose another")
+    if output is not None:
+        _check_place(output)
     terminal = Terminal(quiet=as_json)
     with terminal.progress(f"profiling {model}") as step:
         profile = profile_model(ref, where, at_least_one("--threads", threads), settings, step)
     if output is not None:
         profile.save(output)
     if as_json:
-        print_json(profile.to_dict())
+        print_json(profile.to_file())
         return
     terminal.print(profile_table(profile))
     terminal.print(f"profile: {output}" if output else "not kept; -o FILE keeps it")
@@ -101,11 +103,24 @@ def show(
 
     profile = load_profile(file)
     if as_json:
-        print_json(profile.to_dict())
+        print_json(profile.to_file())
         return
     beside = file if file.exists() else Path(file.name)  # a shipped one is drawn where the user is
     picture = figure or beside.with_suffix(".png")
+    if file.exists() and picture.resolve() == file.resolve():
+        raise SettingsError(f"the picture would take the place of the profile {file}; {FIGURE_WAY_OUT}")
     draw_profile(profile, picture)
     terminal = Terminal()
     terminal.print(profile_table(profile))
     terminal.print(f"picture: {picture}")
+
+
+def _check_place(output: Path) -> None:
+    """Before minutes of measuring: a profile can be written there."""
+    try:
+        if not output.absolute().parent.is_dir():
+            raise SettingsError(f"-o {output}: the folder {output.parent} does not exist; make it or choose another")
+        if output.exists() and not output.is_file():
+            raise SettingsError(f"-o {output} is no file; name one, such as profile.json")
+    except OSError as error:
+        raise SettingsError(f"-o {output}: {error.strerror}; choose another file") from error

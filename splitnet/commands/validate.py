@@ -15,6 +15,7 @@ from splitnet.terminal import Terminal
 if TYPE_CHECKING:
     import torch
 
+    from splitnet.models.reference import ModelRef
     from splitnet.profiling.corpus import Corpus
     from splitnet.profiling.profile import Profile
     from splitnet.profiling.profiler import Step
@@ -124,13 +125,15 @@ def validate(
     profiles = _profiles(models, {"gateway": gateway_profile or [], "ap": ap_profile or []})
     terminal = Terminal(quiet=as_json)
     corpora: dict[str, Corpus] = {}
+    if runs.exists() and not runs.is_dir():  # said now, not after a long run
+        raise SettingsError(f"cannot write {runs}: Not a directory; {WAY_OUT}")
     with terminal.progress(f"starting workers for {', '.join(models)}") as step:
         for role, address, device, file in (
             ("gateway", gateway, gateway_device, gateway_calibration),
             ("ap", ap, ap_device, ap_calibration),
         ):
             if per_layer and (file is not None or address is None):
-                corpora[role] = _corpus(file, parse_device(device), threads, step)
+                corpora[role] = _corpus(file, parse_device(device), threads, refs, step)
         sources = Sources(profiles, corpora)
         result = run_validation(
             refs, settings, placement, sources, Progress(say=lambda text: step(0, 0, text), step=step)
@@ -175,16 +178,21 @@ def _profiles(models: list[str], files: dict[str, list[Path]]) -> dict[tuple[str
     return found
 
 
-def _corpus(file: Path | None, device: torch.device, threads: int, step: Step) -> Corpus:
+def _corpus(file: Path | None, device: torch.device, threads: int, refs: list[ModelRef], step: Step) -> Corpus:
     """A calibration from a file, or this machine's from the cache, made now if it is not there."""
     from splitnet.cache import calibration_path
+    from splitnet.models.build import build_model
     from splitnet.profiling.corpus import load_corpus
     from splitnet.profiling.machine import machine_fingerprint
 
     if file is not None:
         return load_corpus(file)
     path = calibration_path(machine_fingerprint(), str(device), threads)
-    return load_corpus(path) if path.exists() else _collect(device, threads, None, step)[0]
+    if path.exists():
+        return load_corpus(path)
+    for ref in refs:  # a misspelt one is found before the minutes that calibrating takes
+        build_model(ref)
+    return _collect(device, threads, None, step)[0]
 
 
 def _collect(device: torch.device, threads: int, output: Path | None, step: Step) -> tuple[Corpus, Path]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import rich.box
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from splitnet.controller.best_cut import Option, Stretch, best_option
@@ -122,9 +124,20 @@ def crossover_table(plan: Plan) -> Table:
 
 
 def draw_plan(plan: Plan, path: Path) -> None:
-    """The best total against the rate, with where its cut changes; SettingsError where the disk refuses."""
-    figure = new_figure(8, 5)
-    axes = figure.add_subplot()
+    """The best total against the rate and, below, its cut; SettingsError where the disk refuses."""
+    figure = new_figure(8, 6.5)
+    totals, cuts = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
+    _draw_totals(plan, totals)
+    _draw_cuts(plan, cuts)
+    for axes in (totals, cuts):
+        axes.axvline(plan.rate_bps / 1e6, color="#999999", linewidth=0.8)
+        tidy(axes)
+    totals.set_title(f"{plan.model}: the best cut against the link's rate", fontsize=11)
+    totals.legend(frameon=False, fontsize=8, loc="upper right")
+    save_figure(figure, path, "choose another file with --figure FILE")
+
+
+def _draw_totals(plan: Plan, axes: Axes) -> None:
     for number, stretch in enumerate(plan.stretches):
         rates = np.geomspace(stretch.from_bps, stretch.to_bps, 50)
         option = stretch.option
@@ -141,11 +154,11 @@ def draw_plan(plan: Plan, path: Path) -> None:
     rates = np.geomspace(slowest, fastest, 100)
     ends = {"all on the AP": 0, "all on the gateway": plan.last_cut}
     for (text, cut), style in zip(ends.items(), (":", "--"), strict=True):
-        raw = [option for option in plan.options if option.cut == cut and option.codec == "none"]
-        if raw:
-            totals = [1e3 * raw[0].total_s(rate) for rate in rates]
-            axes.plot(rates / 1e6, totals, style, color="black", linewidth=1, label=text)
-    axes.axvline(plan.rate_bps / 1e6, color="#999999", linewidth=0.8)
+        end = next((option for option in plan.options if option.cut == cut), None)
+        if end is not None:
+            name = text if end.codec == "none" else f"{text}, {end.codec}"
+            spent = [1e3 * end.total_s(rate) for rate in rates]
+            axes.plot(rates / 1e6, spent, style, color="black", linewidth=1, label=name)
     axes.annotate(
         f"{human_rate(plan.rate_bps)}: cut {plan.best.cut}, {1e3 * plan.best.total_s(plan.rate_bps):.1f} ms",
         xy=(plan.rate_bps / 1e6, 1e3 * plan.best.total_s(plan.rate_bps)),
@@ -158,12 +171,20 @@ def draw_plan(plan: Plan, path: Path) -> None:
     axes.set_yscale("log")
     top = max(1e3 * plan.stretches[0].option.total_s(slowest) * 4, 1e3 * plan.best.total_s(plan.rate_bps) * 2)
     axes.set_ylim(top=top)
-    axes.set_xlabel("link rate, Mbit/s")
     axes.set_ylabel("predicted milliseconds end to end")
-    axes.set_title(f"{plan.model}: the best cut against the link's rate", fontsize=11)
-    tidy(axes)
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
-    save_figure(figure, path, "choose another file with --figure FILE")
+
+
+def _draw_cuts(plan: Plan, axes: Axes) -> None:
+    """The best cut's number as one step line, in the colours of the totals above."""
+    edges = [stretch.from_bps / 1e6 for stretch in plan.stretches] + [plan.stretches[-1].to_bps / 1e6]
+    numbers = [stretch.option.cut for stretch in plan.stretches]
+    axes.step(edges, [*numbers, numbers[-1]], where="post", color="#999999", linewidth=1)
+    for place, number in enumerate(numbers):
+        axes.plot(edges[place : place + 2], [number, number], color=COLOURS[place % len(COLOURS)], linewidth=3)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(-0.05 * plan.last_cut - 0.2, 1.05 * plan.last_cut + 0.2)
+    axes.set_ylabel(f"best cut, 0..{plan.last_cut}")
+    axes.set_xlabel("link rate, Mbit/s")
 
 
 def human_rate(rate_bps: float) -> str:

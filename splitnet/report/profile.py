@@ -64,7 +64,7 @@ def _caption(profile: Profile) -> str:
     )
     kinds = sorted({name for layer in uncounted for name in layer.uncounted})
     per_run = [sum(row) for row in profile.layers_ns]
-    spread = statistics.pstdev(per_run) / statistics.fmean(per_run)
+    spread = statistics.pstdev(per_run) / max(statistics.fmean(per_run), 1)
     peak = max(cut.bottom_peak_bytes for cut in facts.cuts)
     known = [value for value in profile.energy_j or () if value is not None]
     energy = f"{sum(known):.3g} J by {profile.meter}" if known else "no meter here"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from splitnet.cli import main
 from splitnet.errors import SettingsError, WorkerError
@@ -86,7 +86,7 @@ def test_a_saved_probe_is_read_back_whole_or_not_at_all(probed: LinkProbe, tmp_p
         path.write_text(content)
         with pytest.raises(SettingsError, match="probe again: splitnet probe-link -o FILE"):
             load_probe(path)
-    with pytest.raises(SettingsError, match="cannot read .*missing"):
+    with pytest.raises(SettingsError, match=r"cannot read .*missing"):
         load_probe(tmp_path / "missing")
 
 
@@ -98,7 +98,8 @@ def test_one_session_goes_on_over_another_link(placement: Placement) -> None:
             assert split.placement == replace(placement, link=Link.parse(text))
             assert split.probe(1000).timeline.link_s >= least_s
             assert split.measure(2).bitwise_equal
-            assert split.measure(2).timeline.link_s >= (least_s if "ms" in text else 0.0)
+        split.relink(Link.parse("1mbit"))
+        assert (split.probe(4, answer_bytes=5000).timeline.return_s or 0) >= 40e-3
 
 
 def test_a_codec_makes_a_probe_smaller(placement: Placement) -> None:
@@ -128,28 +129,30 @@ def test_a_size_that_cannot_be_is_refused_and_the_next_probe_is_served(
             client.ask(Probe(payload_bytes, answer_bytes), Probed)
         assert client.ask(Probe(1000, 1000), Probed).message.sent_bytes == 1000
     with Client.connect(ap.address, role="ap") as client:  # whoever asks the AP itself
-        encoded = encode_values([])
+        encoded = encode_values([torch.ones(10)])
+        answered = client.ask(Echo(encoded.specs, 2000), Result, encoded.buffers)
+        assert answered.body.numel() == 2000
         with pytest.raises(WorkerError, match="bytes is refused"):
-            client.ask(Echo(encoded.specs, 6), Result)
+            client.ask(Echo(encoded.specs, 6), Result, encoded.buffers)
         with pytest.raises(WorkerError, match="an AP does not know Probe"):
             client.ask(Probe(1000, 1000), Probed)
 
 
 def test_the_command_prints_and_saves_what_it_found(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "link.json"
-    status, out, err = command("--link", "8mbit+1ms", "--repeats", 1, "--json", "-o", file)
+    status, out, err = command("--link", "loopback+7ms", "--repeats", 1, "--json", "-o", file)
     assert (status, err) == (0, "")
     told = json.loads(out)
-    assert told["model"]["rate_bps"] == pytest.approx(8e6, rel=0.1)
-    assert told["settings"]["link"] == "8mbit+1ms"
+    assert told["rows"][0]["up_s"] >= 7e-3
+    assert told["settings"]["link"] == "loopback+7ms"
     assert set(told["workers"]) == {"gateway", "ap"}
-    assert load_probe(file).to_dict() == told
+    assert json.loads(json.dumps(load_probe(file).to_dict())) == told
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(os.listdir(tmp_path)) == ["link.json", "link.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "link.png"]
 
 
 def test_the_command_shows_a_table_and_one_line(command: Command) -> None:
-    status, out, err = command("--link", "8mbit", "--repeats", 1)
+    status, out, err = command("--repeats", 1)
     assert (status, err) == (0, "")
     assert "left out" in out
     last = out.strip().splitlines()[-1]
