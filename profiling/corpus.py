@@ -14,33 +14,43 @@ import torch
 
 from splitnet.errors import SettingsError
 from splitnet.files import read_sealed, write_sealed
+from splitnet.inference import exact_inference
 from splitnet.models.reference import ModelRef
+from splitnet.profiling.machine import machine_fingerprint
 from splitnet.profiling.profile import Profile, profile_from_dict
-from splitnet.profiling.profiler import ProfileSettings, Step, profile_model
+from splitnet.profiling.profiler import Step, prepare, set_threads
 
 VERSION = 1
 KIND = "calibration"
 MODELS = (
     "resnet18",
+    "resnet34",
     "resnet50",
     "resnext50_32x4d",
     "vgg11_bn",
     "vgg13",
+    "squeezenet1_0",
     "squeezenet1_1",
     "mobilenet_v2",
     "mobilenet_v3_small",
+    "mobilenet_v3_large",
     "mnasnet1_0",
     "shufflenet_v2_x1_0",
     "efficientnet_b0",
+    "efficientnet_b1",
     "regnet_y_400mf",
     "regnet_x_800mf",
     "googlenet",
+    "inception_v3",
     "densenet121",
+    "densenet169",
     "convnext_tiny",
     "swin_t",
+    "swin_s",
     "vit_b_32",
+    "vit_b_16",
 )
-SETTINGS = ProfileSettings(repeats=10, warmup=2, anchors=0, budget_s=10.0)
+ROUNDS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +97,43 @@ def collect(
     threads: int,
     step: Step,
     models: tuple[str, ...] = MODELS,
-    settings: ProfileSettings = SETTINGS,
+    rounds: int = ROUNDS,
 ) -> Corpus:
-    """Profile the set on one device; sets torch's thread count."""
-    profiles = []
+    """Profile the set on one device; sets torch's thread count.
+
+    All models are held at once and passed through in turn, so that a drift of the machine meets all of them alike:
+    one after the other, two models would differ by the drift between them.
+    """
+    set_threads(threads)
+    total = len(models) * (rounds + 2)
+    prepared = []
     for number, name in enumerate(models):
-
-        def inner(done: int, total: int, text: str, number: int = number, name: str = name) -> None:
-            step(number, len(models), f"{name}: {text}")
-
-        profiles.append(profile_model(ModelRef(name), device, threads, settings, inner))
-    step(len(models), len(models), "done")
-    return Corpus(tuple(profiles))
+        step(number, total, f"counting FLOPs and bytes of {name}")
+        prepared.append(prepare(ModelRef(name), device, lambda done, total, text: None))
+    passes: list[list[tuple[int, ...]]] = [[] for _ in models]
+    with exact_inference():
+        for turn in range(rounds + 1):
+            for number, (_, inputs, _) in enumerate(prepared):
+                step(len(models) * (turn + 1) + number, total, f"timing, round {turn} of {rounds}")
+                taken_ns = inputs.layers_ns()
+                if turn:  # the first warms up
+                    passes[number].append(tuple(taken_ns))
+    step(total, total, "done")
+    machine = machine_fingerprint()
+    return Corpus(
+        tuple(
+            Profile(
+                facts=facts,
+                machine=machine,
+                device=str(device),
+                threads=threads,
+                layers_ns=tuple(layers_ns),
+                anchors=(),
+                codec_timings=(),
+            )
+            for (_, _, facts), layers_ns in zip(prepared, passes, strict=True)
+        )
+    )
 
 
 def load_corpus(path: Path) -> Corpus:

@@ -48,7 +48,8 @@ class LayerFacts:
     Attributes:
         flops: per data point, whatever the batch (chi; one multiply-add = 1, as fvcore counts).
         uncounted: operations that fvcore has no handle for.
-        config: sizes that decide how fast a layer of this kind runs: `kernel`, `stride`, `groups`, `in`, `out`.
+        config: sizes that decide how fast a layer of this kind runs: `kernel` and `stride` (products over the
+            dimensions), `groups`, `in`, `out`; of convolutions, pooling and linear layers.
         params, param_bytes: of the parameters that the layer reads; buffers (running means) not counted.
         input_bytes, output_bytes: activations that it reads and writes, the whole batch.
         output_shape: of its (first) output tensor, batch included.
@@ -233,7 +234,7 @@ def _weights(graph: LayerGraph, nodes: Sequence[fx.Node]) -> list[torch.Tensor]:
 
 
 def _config(graph: LayerGraph, node: fx.Node) -> dict[str, int]:
-    """Of convolutions and linear layers, by module or by function."""
+    """Of convolutions, linear layers and pooling, by module or by function."""
     if node.op == "call_module":
         module = graph.trace.root.get_submodule(str(node.target))
         if isinstance(module, nn.modules.conv._ConvNd):
@@ -246,13 +247,15 @@ def _config(graph: LayerGraph, node: fx.Node) -> dict[str, int]:
             }
         if isinstance(module, nn.Linear):
             return {"in": module.in_features, "out": module.out_features}
+        if isinstance(module, nn.modules.pooling._MaxPoolNd | nn.modules.pooling._AvgPoolNd):
+            return _pool_config(graph, node, module.kernel_size, module.stride)
         return {}
     weights = [value for value in _weights(graph, [node]) if value.dim() >= 2]
     name = operation(node)
     if re.fullmatch(r"conv(_transpose)?[123]d|convolution", name) and weights:
         groups = int(_argument(node, "groups", 8 if name == "convolution" else 6, 1))
         first, second, *kernel = weights[0].shape  # [out, in / groups, …], transposed [in, out / groups, …]
-        transposed = name == "convolution" and node.args[6] or "transpose" in name
+        transposed = "transpose" in name or (name == "convolution" and bool(_argument(node, "transposed", 6, False)))
         return {
             "kernel": _product(kernel),
             "stride": _product(_per_dimension(_argument(node, "stride", 3, 1), len(kernel))),
@@ -260,9 +263,20 @@ def _config(graph: LayerGraph, node: fx.Node) -> dict[str, int]:
             "in": first if transposed else second * groups,
             "out": second * groups if transposed else first,
         }
+    if re.fullmatch(r"(max|avg)_pool[123]d(_with_indices)?", name):
+        kernel_size = _argument(node, "kernel_size", 1, 1)
+        return _pool_config(graph, node, kernel_size, _argument(node, "stride", 2, None) or kernel_size)
     if name == "linear" and weights:
         return {"in": weights[0].shape[1], "out": weights[0].shape[0]}
     return {}
+
+
+def _pool_config(graph: LayerGraph, node: fx.Node, kernel: Any, stride: Any) -> dict[str, int]:
+    dimensions = len(graph.records[node.name].tensors[0].shape) - 2
+    return {
+        "kernel": _product(_per_dimension(kernel, dimensions)),
+        "stride": _product(_per_dimension(stride, dimensions)),
+    }
 
 
 def _argument(node: fx.Node, name: str, place: int, default: Any) -> Any:

@@ -36,6 +36,8 @@ NOT_ITS_SPEED = {"boot_digest", "usable_cores"}
 """Fields that differ from boot to boot and process to process."""
 LONGEST_NS = 1 << 53
 """104 days; up to here nanoseconds are exact as floats."""
+WAKE_NS = 2_000_000.0
+"""How long a core that has slept for tens of milliseconds runs slower: 0.7-1 ms more over some 2.5 ms."""
 SMALL_NS = 100_000.0
 """Halves below this count by their absolute error."""
 Times = NDArray[np.float64]
@@ -111,9 +113,9 @@ class Profile:
             raise ValueError(f"threads {self.threads} is below 1")
         for row in self.layers_ns:
             _check_samples("a pass", row)
-        for timed in (*self.anchors, *self.codec_timings):
-            if not 0 <= timed.cut <= depth:
-                raise ValueError(f"cut {timed.cut} was timed, it is outside 0..{depth}")
+        for cut in [anchor.cut for anchor in self.anchors] + [timing.cut for timing in self.codec_timings]:
+            if not 0 <= cut <= depth:
+                raise ValueError(f"cut {cut} was timed, it is outside 0..{depth}")
         if len({anchor.cut for anchor in self.anchors}) != len(self.anchors):
             raise ValueError("the halves of one cut stand there twice")
         if (self.energy_j is None) != (self.meter is None):
@@ -258,10 +260,11 @@ def pass_medians(layers_ns: Sequence[Sequence[int]]) -> tuple[Times, Times]:
 
 
 def correction(at_anchors: Times, off: Times, times: Times) -> Times:
-    """What halves take more than passes say, at other cuts than the anchors: a constant and a share.
+    """What halves take more than passes say, at any cut, from what they took more at the anchors.
 
-    The constant is the call of a half, which a sum of layers misses; the share is how a half alone uses the caches.
-    Both by least squares of relative errors over the anchors; one anchor gives a constant alone.
+    A half that is run alone starts on a core that has slept, and its first `WAKE_NS` run slower by some share; a pass
+    feels that in its first layers only. The share is fitted by least squares of relative errors: with a constant and
+    a slope in its place, the noise of the longest halves decided.
 
     Args:
         at_anchors: [anchors] what the pass says there.
@@ -269,10 +272,9 @@ def correction(at_anchors: Times, off: Times, times: Times) -> Times:
         times: [cuts] what the pass says.
     """
     weights = 1 / (at_anchors + SMALL_NS)
-    columns = [np.ones(len(off))] + ([at_anchors] if len(off) > 1 else [])
-    rows = np.stack(columns, axis=1) * weights[:, None]
-    solution, *_ = np.linalg.lstsq(rows, off * weights, rcond=None)
-    return np.asarray(solution[0] + (times * solution[1] if len(off) > 1 else 0.0))
+    felt = np.minimum(at_anchors, WAKE_NS) * weights
+    share = float(felt @ (off * weights)) / max(float(felt @ felt), 1e-30)
+    return np.asarray(share * np.minimum(times, WAKE_NS))
 
 
 def load_profile(where: Path | str) -> Profile:
@@ -311,7 +313,6 @@ def profile_from_dict(content: Mapping[str, Any], path: str, again: str = AGAIN)
         IndexError,
         AttributeError,
         OverflowError,
-        RecursionError,
     ) as error:
         raise SettingsError(
             f"{path} is not a whole profile ({' '.join(str(error).split())[:200]}); {again}"

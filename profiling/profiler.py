@@ -77,15 +77,9 @@ def profile_model(
         SplitnetError: the model cannot be had, or bad settings.
     """
     settings = settings or ProfileSettings()
-    if not 1 <= threads <= MAX_THREADS:
-        raise SettingsError(f"{threads} threads are outside 1..{MAX_THREADS}; give --threads 1")
-    torch.set_num_threads(threads)
-    step(0, 0, f"building {ref.name}")
-    model = ResidentModel(build_model(ref), device)
-    inputs = ModelInputs(model)
+    set_threads(threads)
+    model, inputs, facts = prepare(ref, device, step)
     with exact_inference():
-        step(0, 0, f"counting FLOPs and bytes of {ref.name}")
-        facts = model_facts(model, inputs)
         step(0, 0, "timing codecs")
         timings = time_codecs(model, inputs, facts)
         layers_ns, anchors = time_rounds(model, inputs, settings, step)
@@ -105,6 +99,31 @@ def profile_model(
         energy_j=energy_j,
         meter=meter.name if meter else None,
     )
+
+
+def set_threads(threads: int) -> None:
+    """Torch's thread count, checked.
+
+    Raises:
+        SettingsError: out of range.
+    """
+    if not 1 <= threads <= MAX_THREADS:
+        raise SettingsError(f"{threads} threads are outside 1..{MAX_THREADS}; give --threads 1")
+    torch.set_num_threads(threads)
+
+
+def prepare(ref: ModelRef, device: torch.device, step: Step) -> tuple[ResidentModel, ModelInputs, ModelFacts]:
+    """A model ready to be timed, and what is known of it without a clock.
+
+    Raises:
+        ModelError: it cannot be had, or fvcore cannot follow it.
+    """
+    step(0, 0, f"building {ref.name}")
+    model = ResidentModel(build_model(ref), device)
+    inputs = ModelInputs(model)
+    step(0, 0, f"counting FLOPs and bytes of {ref.name}")
+    with exact_inference():
+        return model, inputs, model_facts(model, inputs)
 
 
 def time_rounds(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,9 +37,9 @@ class StampedPass:
         stamps, leaves = returned[: self._stamps], returned[self._stamps :]
         if self._device.type == "cuda":
             synchronize(self._device)
-            between = [a.elapsed_time(b) for a, b in zip(stamps, stamps[1:], strict=False)]
+            between = [a.elapsed_time(b) for a, b in pairwise(stamps)]
             return [round(ms * 1e6) for ms in between], leaves
-        return [after - before for before, after in zip(stamps, stamps[1:], strict=False)], leaves
+        return [after - before for before, after in pairwise(stamps)], leaves
 
 
 def layer_of_node(graph: LayerGraph) -> dict[str, int]:

@@ -247,6 +247,16 @@ class BenchResult:
         ]
 
 
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Mean of the middle half: as deaf to outliers as a median, but it does not jump.
+
+    A shared machine has two speeds or more; the median of samples of both is one or the other, by chance.
+    """
+    ordered = sorted(values)
+    quarter = len(ordered) // 4
+    return statistics.fmean(ordered[quarter : len(ordered) - quarter])
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Percentile by linear interpolation between order statistics."""
     return float(np.percentile(np.asarray(values), percent))

@@ -29,8 +29,6 @@ from splitnet.runtime.messages import (
     Connected,
     CutEntry,
     Done,
-    HalfTimes,
-    Halves,
     Inputs,
     Layers,
     LayerTimes,
@@ -174,14 +172,16 @@ class SplitSession:
         """Seconds of one forward pass of the unsplit model on the worker of this role."""
         return self._client(role).ask(Local(), LocalTime).message.seconds
 
+    def beside(self, model: ModelRef, role: str) -> Client:
+        """Another connection to the worker of this role, with another model; it ends with the session."""
+        address, token = self._addresses[role]
+        client = self._stack.enter_context(Client.connect(address, role=role, token=token))
+        client.load(model)
+        return client
+
     def layers_ns(self, role: str) -> list[int]:
         """Nanoseconds of layers 1..L in one pass of the unsplit model on the worker of this role."""
         return self._client(role).ask(Layers(), LayerTimes).message.layers_ns
-
-    def halves_ns(self, role: str, cut: int) -> tuple[int, int]:
-        """Nanoseconds of bottom and top of a cut, both on the worker of this role."""
-        times = self._client(role).ask(Halves(cut), HalfTimes).message
-        return times.bottom_ns, times.top_ns
 
     def probe(self, payload_bytes: int, *, answer_bytes: int = 4000, codec: str = "none") -> Probed:
         """One message of made-up values to the AP and its answer, timed as an inference is, with no model in it.
@@ -240,6 +240,7 @@ class SplitSession:
             clients[role] = stack.enter_context(Client.connect(address, role=role, token=token))
         assert addresses["ap"][0] is not None
         self._ap_address = (addresses["ap"][0], addresses["ap"][1])
+        self._addresses = {role: (address, token) for role, (address, token) in addresses.items() if address}
         say(f"loading {self.model.name} on both workers")
         with ThreadPoolExecutor(2) as pool:
             for future in [pool.submit(client.load, self.model) for client in clients.values()]:

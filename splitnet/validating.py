@@ -1,9 +1,13 @@
 """Validation with real workers: calibrate, predict, measure, and again, until every case has its repeats.
 
-A run goes in blocks. Each block calibrates what it needs (passes of the whole model on both workers, halves at anchor
-cuts that are not judged, probes of the link), predicts every case from what has been calibrated so far, and only then
-measures them, interleaved. So a drift of the machine meets prediction and measurement alike, and nothing is fitted
-to what it is judged on.
+Before every two inferences the model is run split at one anchor cut, which is not judged, or the link is probed, and
+then both workers pass through the whole model once. The inferences are predicted from these passes and from all
+anchors and probes so far, and only then measured. Nothing is fitted to what it is judged on.
+
+Why so often: a shared machine changes its speed by up to a half for seconds at a time (on ours passes 0.2 s apart
+are alike, those 2 s apart hardly), and a median over samples of two speeds jumps from one to the other. So prediction
+and measurement must meet the same changes. A calibration was made at another time; so two models of it that are not
+judged are run beside, and the per-layer model's times are scaled by how fast those are now.
 """
 
 from __future__ import annotations
@@ -18,29 +22,30 @@ import numpy as np
 import torch
 
 from splitnet.benching import Progress
-from splitnet.controller.latency import DeviceLatency, FlopsLatency, Seconds, fit_flops
-from splitnet.controller.layer_latency import fit_layers
-from splitnet.controller.link_model import LinkModel, ProbePoint, fit_link
+from splitnet.calibrating import ROLES, LayerTables, LinkProbes, WorkerTimes
+from splitnet.controller.latency import FlopsLatency, fit_flops
+from splitnet.controller.link_model import LinkModel
 from splitnet.cuts import select_cuts
 from splitnet.errors import SettingsError
 from splitnet.inference import exact_inference
+from splitnet.measurement import interquartile_mean
 from splitnet.models.build import build_model
 from splitnet.models.reference import ModelRef
-from splitnet.probing import probe_link
+from splitnet.probing import ProbeSample
 from splitnet.profiling.corpus import Corpus
 from splitnet.profiling.facts import ModelFacts, ModelIdentity, model_facts
-from splitnet.profiling.profile import Profile, correction, pass_medians
+from splitnet.profiling.profile import Profile
 from splitnet.resident import ModelInputs, ResidentModel
 from splitnet.runtime.link import Link
 from splitnet.session import Placement, SplitSession
-from splitnet.validation import Case, Parts, Validation
+from splitnet.validation import COMPONENTS, Case, Parts, Validation
 from splitnet.wire.codecs import check_codec
 
-ROLES = ("gateway", "ap")
 ANCHORS = 8
-PASSES = 5
-"""Passes of the whole model on each worker in every calibration."""
-FIRST_PROBES, LATER_PROBES = 4, 2
+PRELUDE = 3
+"""Visits of every anchor before the first inference is predicted."""
+AT_ONCE = 2
+"""Inferences that are predicted and measured after each step of calibration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class ValidateSettings:
         links: each measured in every block.
         codecs: of the activations.
         repeats: measured inferences of every case, spread over the blocks.
-        blocks: how often calibration is repeated.
+        blocks: how often links take turns, each time probed anew.
         seed: of the order of cases.
         strict: refuse profiles and calibrations of other machines instead of warning.
     """
@@ -96,35 +101,6 @@ class Sources:
 
 
 @dataclass(slots=True)
-class _Calibration:
-    """What is known of one worker and model so far."""
-
-    passes: list[list[list[int]]] = field(default_factory=list)
-    """By block, the layers of each pass in ns."""
-    off_ns: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
-    """By anchor, what bottom and top took more than the passes of the same block said."""
-
-    def add(self, passes: list[list[int]], halves: Mapping[int, tuple[int, int]]) -> None:
-        self.passes.append(passes)
-        prefix, suffix = pass_medians(passes)
-        for cut, (bottom, top) in halves.items():
-            self.off_ns.setdefault(cut, []).append((bottom - prefix[cut], top - suffix[cut]))
-
-    def halves_s(self) -> tuple[Seconds, Seconds]:
-        """Bottoms and tops by the last block's passes, corrected by what anchors have shown in all blocks."""
-        prefix, suffix = pass_medians(self.passes[-1])
-        if self.off_ns:
-            at = np.array(list(self.off_ns))
-            off = np.array([np.median(found, axis=0) for found in self.off_ns.values()])
-            prefix = prefix + correction(prefix[at], off[:, 0], prefix)
-            suffix = suffix + correction(suffix[at], off[:, 1], suffix)
-        return np.maximum(prefix, 0) * 1e-9, np.maximum(suffix, 0) * 1e-9
-
-    def whole_s(self, block: int) -> float:
-        return statistics.median(sum(layers) for layers in self.passes[block]) * 1e-9
-
-
-@dataclass(slots=True)
 class _Running:
     """A case while it is measured."""
 
@@ -133,8 +109,7 @@ class _Running:
     cut: int
     samples: list[Parts] = field(default_factory=list)
     said: dict[str, list[Parts]] = field(default_factory=dict)
-    links_s: list[float] = field(default_factory=list)
-    """What the link model said in each block."""
+    """By predictor, what was predicted before each sample."""
 
 
 @dataclass(slots=True)
@@ -143,7 +118,7 @@ class _Model:
 
     ref: ModelRef
     facts: ModelFacts
-    calibrations: dict[str, _Calibration]
+    calibrations: dict[str, WorkerTimes]
     anchors: list[int]
     cases: list[_Running]
 
@@ -182,7 +157,7 @@ def validate(
             workers = split.workers
     # Models without FLOPs leave nothing to fit a speed to, and `flops` nothing to say.
     speeds = {role: _fit_speed(runs, role) for role in ROLES if any(run.facts.flops for run in runs)}
-    cases = tuple(case for run in runs for case in _cases(run, speeds, sources))
+    cases = tuple(case for run in runs for case in _cases(run, speeds))
     return Validation(cases, _describe(settings, workers, speeds, warnings), _drift(runs, sources))
 
 
@@ -244,36 +219,46 @@ def _run(
     if not judged:
         raise SettingsError(f"{split.model.name} has no cut where one tensor crosses; leave --clean away")
     others = [cut for cut in split.cuts if cut.refused is None and cut.index not in judged]
-    anchors = _spread([cut.index for cut in others], ANCHORS)
+    # Of the cheaper half to send: on a slow link anchors would else take longer than what is judged.
+    cheap = statistics.median_high([cut.payload_bytes for cut in others]) if others else 0
+    anchors = _spread([cut.index for cut in others if cut.payload_bytes <= cheap], ANCHORS)
     run = _Model(
         split.model,
         facts,
-        {role: _Calibration() for role in ROLES},
+        {role: WorkerTimes(role) for role in ROLES},
         anchors,
         [_Running(link, codec, cut) for link in settings.links for codec in settings.codecs for cut in judged],
     )
-    points: dict[tuple[str, str], list[ProbePoint]] = {}
+    probes: dict[tuple[Link, str], LinkProbes] = {}
     order = random.Random(settings.seed)
     total = len(run.cases) * settings.repeats
     done = 0
     progress.step(0, total, f"{name}: warming up")
+    with_layers = all(role in sources.corpora for role in ROLES)
+    tables = LayerTables(split, facts, sources.corpora) if with_layers else None
     _warm_up(split, run, settings)
     for block in range(settings.blocks):
         repeats = settings.repeats * (block + 1) // settings.blocks - settings.repeats * block // settings.blocks
         for link in order.sample(settings.links, len(settings.links)):
-            progress.step(done, total, f"{name}: calibrating, {link}")
+            progress.step(done, total, f"{name}: probing {link}")
             split.relink(link)
-            _calibrate(split, run)
             for codec in settings.codecs:
-                _probe(split, points.setdefault((str(link), codec), []), codec, facts)
+                if (link, codec) not in probes:
+                    probes[link, codec] = LinkProbes(split, codec, facts)
+            links = {codec: probes[link, codec] for codec in settings.codecs}
             cases = [case for case in run.cases if case.link == link]
-            _predict(run, cases, {codec: fit_link(points[str(link), codec]) for codec in settings.codecs}, sources)
             for _ in range(repeats):
-                for case in order.sample(cases, len(cases)):
+                shuffled = order.sample(cases, len(cases))
+                for start in range(0, len(shuffled), AT_ONCE):
                     progress.step(done, total, f"{name}: measuring, {link}")
-                    line = split.measure(case.cut, codec=case.codec).timeline
-                    case.samples.append(Parts(line.gateway_s, line.overhead_s, line.ap_s))
-                    done += 1
+                    chunk = shuffled[start : start + AT_ONCE]
+                    _calibrate(split, run, links, tables)
+                    models = {codec: found.model() for codec, found in links.items()}
+                    _predict(run, chunk, models, sources, tables)
+                    for case in chunk:
+                        line = split.measure(case.cut, codec=case.codec).timeline
+                        case.samples.append(Parts(line.gateway_s, line.overhead_s, line.ap_s))
+                    done += len(chunk)
     progress.step(total, total, f"{name}: done")
     return run
 
@@ -281,51 +266,64 @@ def _run(
 def _warm_up(split: SplitSession, run: _Model, settings: ValidateSettings) -> None:
     """Build every half and every buffer, over the fastest link."""
     split.relink(Link())
-    for cut in {case.cut for case in run.cases}:
+    for cut in {*run.anchors, *(case.cut for case in run.cases)}:
         for codec in settings.codecs:
             split.measure(cut, codec=codec)
     for role in ROLES:
         split.layers_ns(role)
-        for cut in run.anchors:
-            split.halves_ns(role, cut)
+    for _ in range(PRELUDE * max(1, len(run.anchors))):
+        _calibrate(split, run, {}, None)
 
 
-def _calibrate(split: SplitSession, run: _Model) -> None:
-    """Passes and halves of both workers, in turn."""
-    passes: dict[str, list[list[int]]] = {role: [] for role in ROLES}
-    halves: dict[str, dict[int, tuple[int, int]]] = {role: {} for role in ROLES}
-    for number in range(PASSES):
-        for role in ROLES:
-            passes[role].append(split.layers_ns(role))
-            for cut in run.anchors[number::PASSES]:
-                halves[role][cut] = split.halves_ns(role, cut)
+def _calibrate(split: SplitSession, run: _Model, links: Mapping[str, LinkProbes], tables: LayerTables | None) -> None:
+    """The anchor whose turn it is, split between both workers, or a probe of the link; then a pass of each worker."""
+    turn = len(run.calibrations["gateway"].passes)
+    halves_ns: dict[str, dict[int, float]] = {role: {} for role in ROLES}
+    if links and turn % 2:
+        for found in links.values():
+            found.once_more(split)
+    elif run.anchors:
+        cut = run.anchors[turn // (2 if links else 1) % len(run.anchors)]
+        codec = next(iter(links), "none")
+        sample = split.measure(cut, codec=codec)
+        line = sample.timeline
+        halves_ns["gateway"][cut] = line.gateway_s * 1e9
+        if line.ap is not None:
+            halves_ns["ap"][cut] = line.ap_s * 1e9
+            if links:
+                links[codec].points.append(ProbeSample(0, run.facts.result_bytes, sample.sent_bytes, line).point())
+    if tables is not None:
+        tables.look()
     for role in ROLES:
-        run.calibrations[role].add(passes[role], halves[role])
+        run.calibrations[role].add(split.layers_ns(role), halves_ns[role])
 
 
-def _probe(split: SplitSession, points: list[ProbePoint], codec: str, facts: ModelFacts) -> None:
-    repeats = LATER_PROBES if points else FIRST_PROBES
-    answer_bytes = max(4, facts.result_bytes // 4 * 4)
-    probe = probe_link(split, repeats=repeats, answer_bytes=answer_bytes, codec=codec)
-    points += [sample.point() for sample in probe.samples]
-
-
-def _predict(run: _Model, cases: Sequence[_Running], links: Mapping[str, LinkModel], sources: Sources) -> None:
-    """What the measured tables say now, and what the link model says to every predictor."""
+def _predict(
+    run: _Model,
+    cases: Sequence[_Running],
+    links: Mapping[str, LinkModel],
+    sources: Sources,
+    tables: LayerTables | None,
+) -> None:
+    """What the measured tables, the per-layer model and the link model say now."""
     halves = {}
     for role in ROLES:
         saved = sources.profiles.get((run.ref.name, role))
         if saved is None:
-            halves[role] = run.calibrations[role].halves_s()
+            halves[role] = run.calibrations[role].half_s(last=1)
         else:
-            halves[role] = np.array(saved.prefix_s), np.array(saved.suffix_s)
+            halves[role] = np.array(saved.prefix_s if role == "gateway" else saved.suffix_s)
     last = len(run.facts.layers)
     for case in cases:
         sent_bytes = run.facts.cuts[case.cut].payload_bytes[case.codec]
-        link_s = links[case.codec].round_trip_s(sent_bytes, run.facts.result_bytes) if case.cut < last else 0.0
-        case.links_s.append(link_s)
-        ap_s = float(halves["ap"][1][case.cut]) if case.cut < last else 0.0
-        case.said.setdefault("measured", []).append(Parts(float(halves["gateway"][0][case.cut]), link_s, ap_s))
+        alone = case.cut == last
+        link_s = 0.0 if alone else links[case.codec].round_trip_s(sent_bytes, run.facts.result_bytes)
+        said = {"measured": {role: float(half_s[case.cut]) for role, half_s in halves.items()}}
+        if tables is not None:
+            said["per-layer"] = {role: tables.half_s(role, case.cut) for role in ROLES}
+        for name, half_s in said.items():
+            parts = Parts(half_s["gateway"], link_s, 0.0 if alone else half_s["ap"])
+            case.said.setdefault(name, []).append(parts)
 
 
 def _fit_speed(runs: Sequence[_Model], role: str) -> FlopsLatency:
@@ -334,32 +332,25 @@ def _fit_speed(runs: Sequence[_Model], role: str) -> FlopsLatency:
     for run in runs:
         calibration = run.calibrations[role]
         flops = np.append(0.0, np.cumsum([layer.flops for layer in run.facts.layers])) * run.ref.batch
-        points.append((float(flops[-1]), statistics.median(map(calibration.whole_s, range(len(calibration.passes))))))
-        bottoms, tops = calibration.halves_s()
+        points.append((float(flops[-1]), calibration.whole_s()))
+        half_s = calibration.half_s()
         for cut in run.anchors:
-            points += [(float(flops[cut]), float(bottoms[cut])), (float(flops[-1] - flops[cut]), float(tops[cut]))]
+            own = flops[cut] if role == "gateway" else flops[-1] - flops[cut]
+            points.append((float(own), float(half_s[cut])))
     return fit_flops(points)
 
 
-def _cases(run: _Model, speeds: Mapping[str, FlopsLatency], sources: Sources) -> list[Case]:
-    """Finished cases, with the predictors that do not change from block to block."""
-    facts, identity = run.facts, run.facts.identity
-    models: dict[str, dict[str, DeviceLatency]] = {"flops": dict(speeds)} if speeds else {}
-    if all(role in sources.corpora for role in ROLES):
-        models["per-layer"] = {
-            role: fit_layers(sources.corpora[role].without(identity.graph, identity.name)) for role in ROLES
-        }
-    tables = {
-        name: (by_role["gateway"].bottom_s(facts), by_role["ap"].top_s(facts)) for name, by_role in models.items()
-    }
+def _cases(run: _Model, speeds: Mapping[str, FlopsLatency]) -> list[Case]:
+    """Finished cases; the letter's model, which is the same all the time, among their predictors."""
+    facts, last = run.facts, len(run.facts.layers)
     cases = []
     for case in run.cases:
-        link_s = statistics.fmean(case.links_s)
-        predicted = {
-            name: Parts(float(bottoms[case.cut]), link_s, float(tops[case.cut]) if link_s else 0.0)
-            for name, (bottoms, tops) in tables.items()
-        }
-        predicted["measured"] = _mean(case.said["measured"])
+        predicted: dict[str, Parts] = {}
+        if speeds:
+            ap_s = 0.0 if case.cut == last else float(speeds["ap"].top_s(facts)[case.cut])
+            gateway_s = float(speeds["gateway"].bottom_s(facts)[case.cut])
+            predicted["flops"] = Parts(gateway_s, _middle(case.said["measured"]).link_s, ap_s)
+        predicted |= {name: _middle(case.said[name]) for name in ("per-layer", "measured") if name in case.said}
         cases.append(
             Case(
                 model=run.ref.name,
@@ -368,7 +359,7 @@ def _cases(run: _Model, speeds: Mapping[str, FlopsLatency], sources: Sources) ->
                 codec=case.codec,
                 cut=case.cut,
                 layer=facts.cuts[case.cut].layer,
-                sent_bytes=facts.cuts[case.cut].payload_bytes[case.codec] if link_s else 0,
+                sent_bytes=0 if case.cut == last else facts.cuts[case.cut].payload_bytes[case.codec],
                 samples=tuple(case.samples),
                 predicted=predicted,
             )
@@ -376,12 +367,8 @@ def _cases(run: _Model, speeds: Mapping[str, FlopsLatency], sources: Sources) ->
     return cases
 
 
-def _mean(parts: Sequence[Parts]) -> Parts:
-    return Parts(
-        statistics.fmean(part.gateway_s for part in parts),
-        statistics.fmean(part.link_s for part in parts),
-        statistics.fmean(part.ap_s for part in parts),
-    )
+def _middle(parts: Sequence[Parts]) -> Parts:
+    return Parts(*(interquartile_mean([getattr(part, name) for part in parts]) for name in COMPONENTS))
 
 
 def _spread(values: Sequence[int], count: int) -> list[int]:
@@ -396,8 +383,9 @@ def _drift(runs: Sequence[_Model], sources: Sources) -> dict[str, float]:
     for run in runs:
         for role, calibration in run.calibrations.items():
             saved = sources.profiles.get((run.ref.name, role))
-            first_s = calibration.whole_s(0) if saved is None else sum(saved.layer_s)
-            found[f"{run.ref.name}, batch {run.ref.batch}, {role}"] = calibration.whole_s(-1) / first_s
+            few = max(1, len(calibration.passes) // 10)
+            first_s = calibration.whole_s(slice(few)) if saved is None else sum(saved.layer_s)
+            found[f"{run.ref.name}, batch {run.ref.batch}, {role}"] = calibration.whole_s(slice(-few, None)) / first_s
     return found
 
 

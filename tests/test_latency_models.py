@@ -21,7 +21,7 @@ from splitnet.controller.latency import (
     fit_flops,
     half_points,
 )
-from splitnet.controller.layer_latency import FEW, LayerLatency, fit_layers, held_out_errors, kinds
+from splitnet.controller.layer_latency import FEW, LayerLatency, features, fit_layers, held_out_errors, kinds
 from splitnet.profiling.facts import LayerFacts
 from splitnet.profiling.profile import Profile
 from tests.profiles import a_layer, a_profile, some_facts
@@ -248,7 +248,7 @@ def test_planted_costs_are_recovered(corpus: list[Profile]) -> None:
     assert len(set(narrowest.values())) == len(COSTS)
     for name, costs in COSTS.items():
         for found, planted, least in zip(
-            fitted.weights[narrowest[name]], costs, (1e-9, 1e-15, 1e-15, 1e-14), strict=True
+            fitted.weights[narrowest[name]], (*costs, 0.0), (1e-9, 1e-15, 1e-15, 1e-14, 0.0), strict=True
         ):
             assert found == pytest.approx(planted, rel=1e-3, abs=least), name
 
@@ -267,13 +267,15 @@ def test_kinds_from_narrow_to_wide() -> None:
         kind, own = CONFIGS[name]
         return kinds(a_layer(name, kind, flops=1, config=own | config))
 
-    wide = ("conv2d", "any with FLOPs")
+    wide = ("conv2d", "any with FLOPs", "any")
     assert of("dense") == ("conv2d dense 9 / 1", "conv2d dense 9", "conv2d dense", *wide)
     assert of("depthwise", stride=2) == ("conv2d depthwise 9 / 2", "conv2d depthwise 9", "conv2d depthwise", *wide)
     assert of("grouped")[2] == "conv2d grouped"
     assert of("dense", groups=1, **{"in": 1})[2] == "conv2d dense"  # one channel is no depthwise convolution
-    assert of("linear") == ("linear", "any with FLOPs")
-    assert kinds(a_layer("relu", "ReLU")) == ("relu", "any without FLOPs")
+    assert of("linear") == ("linear", "product", "any with FLOPs", "any")
+    assert kinds(a_layer("relu", "ReLU")) == ("relu", "any without FLOPs", "any")
+    pool = a_layer("p", "max_pool2d", config={"kernel": 9, "stride": 4})
+    assert kinds(pool) == ("maxpool2d 9 / 4", "maxpool2d", "pool", "any without FLOPs", "any")
     by_function = a_layer("f", "conv2d", flops=1, config={"kernel": 9, "groups": 1, "in": 8, "out": 8})
     assert kinds(by_function) == of("dense")
 
@@ -301,7 +303,7 @@ def test_a_kind_that_the_corpus_lacks_falls_back_to_the_next_wider_one() -> None
         unknown = replace(layer, kind="Enigma", config={})
         weights = fitted.weights["any with FLOPs"]
         moved = unknown.input_bytes + unknown.output_bytes
-        by_hand = np.dot(weights, [1, unknown.flops * 3, moved, unknown.param_bytes])
+        by_hand = np.dot(weights, [1, unknown.flops * 3, moved, unknown.param_bytes, 0])
         assert fitted.layer_s(unknown, 3) == pytest.approx(by_hand)
     silent = replace(random_layer(chance, "relu"), kind="Enigma")
     assert fitted.layer_s(silent, 1) == pytest.approx(planted_s(silent, 1), rel=1e-3)  # only relu has no FLOPs
@@ -319,10 +321,11 @@ def test_a_few_layers_are_no_kind_of_their_own() -> None:
     assert "conv2d depthwise 9 / 1" in corpus_of(FEW).weights
 
 
-def test_a_layer_that_nothing_fits_is_named() -> None:
+def test_a_layer_unlike_all_others_is_predicted_by_all_together() -> None:
     fitted = fit_layers([model_of([a_layer("a", flops=1000)] * FEW, lambda layer: 1e-3)])
-    with pytest.raises(ValueError, match=r"act \(GELU\)"):
-        fitted.layer_s(a_layer("act", "GELU"), 1)
+    assert fitted.layer_s(a_layer("act", "GELU"), 1) == pytest.approx(
+        float(np.dot(features(a_layer("act", "GELU"), 1), fitted.weights["any"]))
+    )
     with pytest.raises(ValueError, match="at least one profile"):
         fit_layers([])
 

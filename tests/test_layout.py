@@ -37,7 +37,18 @@ CORE = tuple(
 )
 LIBRARIES = tuple(f"splitnet.{name}" for name in LINKED)
 WORKERS = tuple(
-    f"splitnet.{name}" for name in ("runtime", "session", "benching", "probing", "commands", "cli", "testbed")
+    f"splitnet.{name}"
+    for name in (
+        "runtime",
+        "session",
+        "benching",
+        "probing",
+        "calibrating",
+        "validating",
+        "commands",
+        "cli",
+        "testbed",
+    )
 )
 SOCKETS = ("socket", "socketserver", "ssl", "asyncio", "selectors", "multiprocessing", "subprocess", "http")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitnet.measurement import COMPONENTS, ApInstants, BenchResult, CutRow, Sample, Timeline, percentile
+from splitnet.measurement import (
+    COMPONENTS,
+    ApInstants,
+    BenchResult,
+    CutRow,
+    Sample,
+    Timeline,
+    interquartile_mean,
+    percentile,
+)
 
 GAPS_NS = st.integers(0, 10**12)
 CLOCK_NS = st.integers(-(10**18), 10**18)
@@ -156,3 +165,9 @@ def test_a_result_names_its_best_cut_and_gives_a_record_per_sample() -> None:
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1.0), (25, 1.5), (50, 2.0), (95, 2.9), (100, 3.0)])
 def test_percentile_interpolates_between_neighbours(percent: float, expected: float) -> None:
     assert percentile([3.0, 1.0, 2.0], percent) == pytest.approx(expected)
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
+    assert interquartile_mean([3.0]) == 3.0
+    assert interquartile_mean([9.0, 1.0, 2.0]) == 4.0  # too few to leave any out
+    assert interquartile_mean([100.0, 1.0, 2.0, 3.0, -50.0, 4.0, 5.0, 6.0]) == 3.5  # of 2, 3, 4, 5

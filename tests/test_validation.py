@@ -101,8 +101,8 @@ def test_only_cases_with_the_component_count_for_it() -> None:
     assert counts == {"end_to_end": 4, "gateway": 3, "link": 3, "ap": 3}
 
 
-def test_errors_are_of_medians_and_the_noise_floor_of_halves() -> None:
-    """Even samples at 0.9 and odd ones at 1.1: halves lie 0.2 / 1 apart, the median of all is the truth."""
+def test_errors_are_of_the_middle_and_the_noise_floor_of_halves() -> None:
+    """Even samples at 0.9 and odd ones at 1.1: halves lie 0.2 / 1 apart, the middle of all is the truth."""
     noisy = validation(
         *(a_case(cut, truth, (0.9, 1.1) * 3, flops=truth) for cut, truth in enumerate(TRUTHS) if truth.ap_s)
     )
@@ -207,7 +207,7 @@ def test_the_json() -> None:
         "layer": "layer1",
         "sent_bytes": 1000,
     }
-    assert case["measured"]["gateway_s"] == pytest.approx(0.015)  # the median, 1.5 times the truth
+    assert case["measured"]["gateway_s"] == pytest.approx(0.015)  # the middle, 1.5 times the truth
     assert case["measured"]["total_s"] == pytest.approx(0.0825)
     assert case["predicted"]["measured"] == pytest.approx(
         {"gateway_s": 0.010, "link_s": 0.015, "ap_s": 0.030, "total_s": 0.055}

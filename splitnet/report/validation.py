@@ -114,7 +114,7 @@ def _draw_group(axes: Axes, cases: list[Case]) -> None:
     medians = np.array([np.median(found) for found in samples])
     low, high = (np.array([np.percentile(found, percent) for found in samples]) for percent in (5, 95))
     spread = np.maximum([medians - low, high - medians], 0)
-    axes.errorbar(cuts, medians, yerr=spread, fmt="o", color="black", markersize=4, linewidth=1, label="measured")
+    axes.errorbar(cuts, medians, yerr=spread, fmt="o", color="black", markersize=4, linewidth=1, label="real workers")
     for name in cases[0].predicted:
         totals = [1e3 * case.predicted[name].total_s for case in cases]
         axes.plot(cuts, totals, color=COLOURS.get(name), linewidth=1.2, label=name)

@@ -81,12 +81,6 @@ class Layers(Request, frozen=True):
     """One pass of the unsplit model with a clock reading after every layer; answered by `LayerTimes`."""
 
 
-class Halves(Request, frozen=True):
-    """Both halves of a cut, one after the other on this worker; answered by `HalfTimes`."""
-
-    cut: int
-
-
 class Probe(Request, frozen=True):
     """To a gateway: send made-up values of this size to the AP and time their way, with no model in it."""
 
@@ -174,13 +168,6 @@ class LayerTimes(Answer, frozen=True):
     layers_ns: list[int]
 
 
-class HalfTimes(Answer, frozen=True):
-    """Nanoseconds of both halves of a cut."""
-
-    bottom_ns: int
-    top_ns: int
-
-
 class Measured(Answer, frozen=True):
     """One split inference; the output's values in the body where they were wanted."""
 
@@ -212,7 +199,7 @@ class Failed(Answer, frozen=True):
     reason: str
 
 
-ToWorker: TypeAlias = Hello | Load | Inputs | Local | Layers | Halves | Connect | Measure | Probe | Infer | Echo
+ToWorker: TypeAlias = Hello | Load | Inputs | Local | Layers | Connect | Measure | Probe | Infer | Echo
 FromWorker: TypeAlias = (
-    Welcome | Loaded | Connected | Done | LocalTime | LayerTimes | HalfTimes | Measured | Probed | Result | Failed
+    Welcome | Loaded | Connected | Done | LocalTime | LayerTimes | Measured | Probed | Result | Failed
 )

@@ -42,8 +42,6 @@ from splitnet.runtime.messages import (
     Done,
     Echo,
     Failed,
-    HalfTimes,
-    Halves,
     Hello,
     Infer,
     InputEntry,
@@ -126,10 +124,6 @@ class Session(abc.ABC):
                 inputs = self.inputs
                 with self.engine.lane:
                     return Answering(LayerTimes(inputs.layers_ns()))
-            case Halves(cut):
-                inputs = self.inputs
-                with self.engine.lane:
-                    return Answering(HalfTimes(*inputs.halves_ns(cut)))
             case _:
                 return self.handle_role(received)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from splitnet.profiling.profile import Profile
 from splitnet.profiling.profiler import ProfileSettings, profile_model
 from splitnet.runtime.link import Link
 from splitnet.session import Placement, SplitSession
-from splitnet.validating import Sources, ValidateSettings, validate
+from splitnet.validating import AT_ONCE, Sources, ValidateSettings, validate
 from splitnet.validation import COMPONENTS, Validation
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def elsewhere(profile: Profile) -> Profile:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A run, and what it asked of the workers in this order: (`layers` | `halves` | `probe` | `measure`, cut)."""
+    """A run, and what it asked of the workers in this order: (`layers_ns` | `probe` | `measure`, cut)."""
 
     validation: Validation
     asked: list[tuple[str, int]]
@@ -87,13 +88,10 @@ class Watched:
 def watched(workers: Placement, profile: Profile, others: tuple[Profile, ...]) -> Watched:
     """Two links in two blocks, with a corpus in which the net itself has absurd times."""
     asked: list[tuple[str, int]] = []
-    whole, halves, probe, measure = (
-        getattr(SplitSession, name) for name in ("layers_ns", "halves_ns", "probe", "measure")
-    )
+    whole, probe, measure = (getattr(SplitSession, name) for name in ("layers_ns", "probe", "measure"))
     with pytest.MonkeyPatch.context() as patch:
         for name, ask, cut_of in (
             ("layers_ns", whole, lambda role: -1),
-            ("halves_ns", halves, lambda role, cut: cut),
             ("probe", probe, lambda size, **_: -1),
             ("measure", measure, lambda cut, **_: cut),
         ):
@@ -138,20 +136,26 @@ def test_every_case_has_its_repeats(watched: Watched) -> None:
 
 def test_anchors_are_never_judged(watched: Watched) -> None:
     judged = {case.cut for case in watched.validation.cases}
-    anchors = {cut for what, cut in watched.asked if what == "halves_ns"}
-    assert anchors == set(range(LAST + 1)) - judged
-    assert {cut for what, cut in watched.asked if what == "measure"} == judged
+    run = [cut for what, cut in watched.asked if what == "measure"]
+    others = set(range(LAST + 1)) - judged
+    cheap = statistics.median_high([LIVE_BYTES[cut] for cut in others])
+    assert set(run) - judged == {cut for cut in others if LIVE_BYTES[cut] <= cheap}
+    assert all(run.count(cut) == 1 + 4 * 2 for cut in judged)  # once to warm up, then its repeats on two links
 
 
-def test_every_block_is_calibrated_before_it_is_measured(watched: Watched) -> None:
-    """Two links in two blocks: four times passes, halves and probes, and only then inferences, in mixed order."""
-    phases: list[str] = []
-    for what, _ in watched.asked:
-        phase = {"measure": "measure", "probe": "probe"}.get(what, "passes")
-        if not phases or phases[-1] != phase:
-            phases.append(phase)
-    assert phases == ["measure", *["passes", "probe", "measure"] * 4]  # first of all the warm-up
-    measured = [cut for what, cut in watched.asked if what == "measure"][3:]
+def test_every_inference_is_predicted_from_passes_just_before_it(watched: Watched) -> None:
+    judged = {case.cut for case in watched.validation.cases}
+    first_probe = watched.asked.index(("probe", -1))
+    passes = since = 0
+    measured = []
+    for what, cut in watched.asked[first_probe:]:
+        if what == "layers_ns":
+            passes, since = (passes + 1 if since == 0 else 1), 0
+        elif what == "measure" and cut in judged:
+            since += 1
+            assert passes >= 2  # one of each worker
+            assert since <= AT_ONCE
+            measured.append(cut)
     rounds = [tuple(measured[start : start + 3]) for start in range(0, len(measured), 3)]
     assert len(rounds) == 2 * 4
     assert all(len(set(one)) == 3 for one in rounds)
