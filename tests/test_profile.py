@@ -546,3 +546,14 @@ def test_a_corpus_comes_back_and_a_spoilt_one_does_not(tmp_path: Path) -> None:
     path.write_text(json.dumps(sealed("calibration", 1, content)))
     with pytest.raises(SettingsError, match="contradicts itself"):
         load_corpus(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "gflops"), [("resnet18", 1.819), ("resnet50", 4.112), ("vgg16", 15.470), ("mobilenet_v3_large", 0.226)]
+)
+def test_shipped_profiles_are_whole(name: str, gflops: float) -> None:
+    profile = load_profile(name)
+    assert profile.facts.identity.name == name
+    assert profile.facts.flops / 1e9 == pytest.approx(gflops, rel=0.01)
+    assert len(profile.anchors) == 12
+    assert {timing.codec for timing in profile.codec_timings} == set(CODECS)
