@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splitnet.errors import ModelError
 from splitnet.graph import LayerGraph
-from splitnet.inference import clone_tensors
+from splitnet.inference import clone_tensors, fused_attention_paused
 from splitnet.slicing import Bottom, cut_range
 
 
@@ -129,12 +129,10 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # both counters are blind to the fused path
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        # both counters are blind to the fused path
+        with fused_attention_paused(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         logger.setLevel(level)

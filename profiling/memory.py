@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from splitnet.errors import ModelError
 from splitnet.graph import LayerGraph
-from splitnet.inference import clone_tensors, synchronize
+from splitnet.inference import clone_tensors, fused_attention_paused, synchronize
 from splitnet.recording import _run_nodes, _Storages, does_not_run, fetch_attribute
 from splitnet.slicing import _needed
 
@@ -144,11 +144,9 @@ def _record(graph: LayerGraph, inputs: Sequence[Any]) -> _Run:
     held: dict[fx.Node, tuple[int, ...]] = {}
     payloads: dict[fx.Node, tuple[int, ...]] = {}
     sizes: dict[Storage, int] = {}
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
         # `_run_nodes` reads version counters, which inference mode does not keep
-        with torch.inference_mode(False), torch.no_grad():
+        with fused_attention_paused(), torch.inference_mode(False), torch.no_grad():
             for node, _, _, value in _run_nodes(root, clone_tensors(tuple(inputs))):
                 tensors = _tensors(value)
                 infos = [storages.describe(tensor) for tensor in tensors]
@@ -159,8 +157,6 @@ def _record(graph: LayerGraph, inputs: Sequence[Any]) -> _Run:
                     sizes[number] = max(sizes.get(number, 0), nbytes)
     except Exception as error:  # whatever the model's own code raises
         raise ModelError(does_not_run(graph.name, list(inputs), error)) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
     return _Run(
         nodes={node.name: node for node in nodes},
         reads={node: tuple(node.all_input_nodes) for node in nodes},

@@ -8,23 +8,45 @@ its rounding differs by some 2e-6). `exact_inference` fixes the last two.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+_switch = threading.Lock()
+_paused_by = 0
+_fused_before = True
+
 
 @contextlib.contextmanager
 def exact_inference() -> Iterator[None]:
     """Inference mode without the fused attention path; on every side, the unsplit model's included."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    with fused_attention_paused(), torch.inference_mode():
+        yield
+
+
+@contextlib.contextmanager
+def fused_attention_paused() -> Iterator[None]:
+    """Switch the fused attention path off, and back when the last thread that asked is done.
+
+    The switch is the whole process's: were each to put back what it had found, one of two threads that overlap would
+    put back the other's off, for good.
+    """
+    global _paused_by, _fused_before
+    with _switch:
+        if _paused_by == 0:
+            _fused_before = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _paused_by += 1
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        with _switch:
+            _paused_by -= 1
+            if _paused_by == 0:
+                torch.backends.mha.set_fastpath_enabled(_fused_before)
 
 
 def fused_attention_off() -> None:

@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from splitnet.errors import ModelError
-from splitnet.inference import bitwise_equal, clone_tensors, exact_inference
+from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, fused_attention_paused
 from splitnet.tracing import Trace, plain_containers
 
 
@@ -104,24 +104,17 @@ def fetch_attribute(root: nn.Module, path: str) -> Any:
 def _record_run(root: fx.GraphModule, inputs: Sequence[Any]) -> tuple[dict[str, NodeRecord], Any]:
     records: dict[str, NodeRecord] = {}
     storages = _Storages()
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     outputs: Any = None
-    try:
-        # no_grad, not inference_mode: version counters tell who changed a tensor in place
-        with torch.no_grad():
-            for node, given, versions, value in _run_nodes(root, inputs):
-                changed = (
-                    tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version
-                )
-                records[node.name] = NodeRecord(
-                    value=pytree.tree_map(storages.describe, value),
-                    changed=frozenset(map(storages.number, changed)),
-                    reads=frozenset(map(storages.number, given)),
-                )
-                outputs = value
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+    # no_grad, not inference_mode: version counters tell who changed a tensor in place
+    with fused_attention_paused(), torch.no_grad():
+        for node, given, versions, value in _run_nodes(root, inputs):
+            changed = (tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version)
+            records[node.name] = NodeRecord(
+                value=pytree.tree_map(storages.describe, value),
+                changed=frozenset(map(storages.number, changed)),
+                reads=frozenset(map(storages.number, given)),
+            )
+            outputs = value
     owned = {storages.number(tensor) for tensor in (*root.parameters(), *root.buffers())}
     for name, node_record in records.items():
         if node_record.changed & owned:

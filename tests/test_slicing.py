@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,25 @@ def test_trap_the_fused_attention_path_is_off_on_every_side(monkeypatch: pytest.
         expected = model(image)
     assert seen == [(False, True), (False, True)]
     assert bitwise_equal(output, expected)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_threads_that_overlap_leave_the_fused_path_as_it_was() -> None:
+    entered, left = threading.Event(), threading.Event()
+
+    def inside() -> None:
+        with exact_inference():
+            entered.set()
+            assert left.wait(10)
+
+    assert torch.backends.mha.get_fastpath_enabled()
+    thread = threading.Thread(target=inside)
+    with exact_inference():
+        thread.start()
+        assert entered.wait(10)
+    assert not torch.backends.mha.get_fastpath_enabled()  # the other still needs it off
+    left.set()
+    thread.join(10)
     assert torch.backends.mha.get_fastpath_enabled()
 
 
