@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,6 @@ from splitnet.profiling.profile import Profile
 
 Seconds = NDArray[np.float64]
 """One number for each cut 0..L."""
-
-
-class Facts(Protocol):
-    """What the letter's model needs to know."""
-
-    @property
-    def flops(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,8 +140,3 @@ def fit_flops(points: Sequence[tuple[float, float]]) -> FlopsLatency:
         raise ValueError("a speed cannot be fitted: no point has FLOPs")
     ratio = pairs[:, 0] / pairs[:, 1]  # predicted over measured is ratio / speed
     return FlopsLatency(float((ratio @ ratio) / ratio.sum()))
-
-
-def half_points(profile: Profile) -> list[tuple[float, float]]:
-    """(FLOPs, seconds) of the whole model on its device: what one phi is fitted to."""
-    return [(profile.facts.flops * profile.facts.identity.batch, profile.prefix_s[-1])]

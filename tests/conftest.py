@@ -6,6 +6,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from splitnet.cli import main
+from tests.commands import Ended, Run
+
 settings.register_profile("splitnet", deadline=None, derandomize=True)
 settings.load_profile("splitnet")
 torch.set_num_threads(1)
@@ -18,3 +21,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run one command; its exit status and what it printed."""
+
+    def command(*arguments: object) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, out, err)
+
+    return command

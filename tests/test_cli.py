@@ -6,8 +6,7 @@ import importlib.machinery
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from splitnet.cli import main
 from splitnet.errors import ModelError
 from splitnet.measurement import COMPONENTS
+from tests.commands import Ended, Run
 
 NETS = """
 import torch
@@ -52,30 +52,6 @@ def raises():
 def none():
     return None
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run one command; its exit status and what it printed."""
-
-    def command(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, out, err)
-
-    return command
 
 
 @pytest.fixture(scope="module")

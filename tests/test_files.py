@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from hypothesis import strategies as st
 
 from splitnet.errors import SettingsError
 from splitnet.files import parse_sealed, read_sealed, replacing, sealed, write_sealed
+from tests.limits import files_up_to
 
 AGAIN = "measure again"
 CONTENT = {"name": "café", "times": [1, 2.5, -3e-9], "none": None, "deep": {"yes": True}}
@@ -149,17 +147,6 @@ def test_a_huge_file_is_refused_without_reading(tmp_path: Path) -> None:
 
 
 # --- writing: all of it or nothing
-
-
-@contextlib.contextmanager
-def files_up_to(size_bytes: int) -> Iterator[None]:
-    """No file of this process may grow beyond; the kernel then writes a part and refuses the rest."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from splitnet.controller.latency import (
     MeasuredLatency,
     cut_table,
     fit_flops,
-    half_points,
 )
 from splitnet.controller.layer_latency import FEW, LayerLatency, features, fit_layers, held_out_errors, kinds
 from splitnet.profiling.facts import LayerFacts
@@ -76,13 +75,6 @@ def test_halves_without_flops_or_time_count_for_nothing(points: list[tuple[float
 def test_nothing_to_fit_a_speed_to() -> None:
     with pytest.raises(ValueError, match="no point has FLOPs"):
         fit_flops([(0.0, 1.0)])
-
-
-def test_a_profile_is_one_point() -> None:
-    profile = a_profile(some_facts(THREE.layers, batch=4), [2e-3, 1e-3, 1e-3])
-    [(flops, seconds)] = half_points(profile)
-    assert flops == 1500 * 4
-    assert seconds == pytest.approx(4e-3)
 
 
 # --- the table of cuts

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,9 @@ import pytest
 from splitnet.cli import main
 from splitnet.models.toy import TOY_NETS
 from splitnet.profiling.profile import load_profile
+from tests.commands import Ended, Run
 
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 QUICK = ("--repeats", 2, "--anchors", 3)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run one command; its exit status and what it printed."""
-
-    def command(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, out, err)
-
-    return command
 
 
 def json_of(ended: Ended) -> Any:

@@ -7,8 +7,7 @@ import json
 import math
 import os
 import re
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from splitnet.rundir import (
     load_result,
     load_samples,
 )
+from tests.limits import files_up_to
 
 SHARED = Timeline(10, 20, 30, 90, 100, ApInstants(40, 45, 50, 70, 80), shared_clock=True)
 APART = replace(SHARED, ap=ApInstants(-5, -4, -3, -2, -1), shared_clock=False)
@@ -206,17 +206,6 @@ def test_samples_of_a_run_that_was_broken_off_can_be_read(tmp_path: Path) -> Non
 
 
 # --- what the disk refuses
-
-
-@contextlib.contextmanager
-def files_up_to(size_bytes: int) -> Iterator[None]:
-    """No file of this process may grow beyond; the kernel then writes a part and refuses the rest."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_sample_that_does_not_fit_leaves_whole_lines_only(tmp_path: Path) -> None:
