@@ -79,8 +79,8 @@ def features(layer: LayerFacts, batch: int) -> tuple[float, ...]:
 def fit_layers(profiles: Sequence[Profile]) -> LayerLatency:
     """Fit every kind that the profiles have enough layers of.
 
-    Squared errors are weighed by 1/time. Relative errors (1/time^2) made all totals some 5% too low, since a layer
-    that was disturbed counts less than one that was not; plain ones let the few slowest layers decide.
+    Squared errors are weighed by 1/time. Relative errors (1/time^2) make totals too low, since a layer that was
+    disturbed counts less than one that was not; plain ones let the few slowest layers decide.
 
     Raises:
         ValueError: there is no profile.

@@ -3,8 +3,8 @@
 Follows MODEL.md section 5: cases are judged by cut, model and link, never by repeat; components and the whole; ranks;
 regret on the second half of the repeats; the noise floor beside every error. What is predicted and what is measured
 share one type, and one statistic over the repeats, the interquartile mean: on a machine of two speeds a median jumps
-from one to the other (the same 40 cases of 20 repeats had 85% within 10% by medians, 100% by this). Median, p95 and
-coefficient of variation stand beside it. All errors, shares and regrets are fractions. Knows nothing of workers.
+from one to the other. Median, p95 and coefficient of variation stand beside it. All errors, shares and regrets are
+fractions. Knows nothing of workers.
 """
 
 from __future__ import annotations

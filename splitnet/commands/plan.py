@@ -48,7 +48,10 @@ def plan(
     from splitnet.runtime.link import Link
     from splitnet.wire.codecs import CODECS, check_codec
 
-    link = Link.parse(f"{rate}+{delay}")
+    try:
+        link = Link.parse(f"{rate}+{delay}")
+    except SettingsError as error:
+        raise SettingsError(f"--rate {rate} with --delay {delay}: {error}") from error
     if link.rate_bps is None:
         raise SettingsError(f"--rate {rate!r} is no rate; give one with its unit, such as 20mbit")
     if not 0 < rho <= 1:
