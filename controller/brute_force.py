@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
+from collections.abc import Sequence
 
-from splitnet.controller.slot import SlotPlan, SlotProblem
+from splitnet.controller.slot import SlotPlan, SlotProblem, Solution
 from splitnet.errors import SettingsError
 
 MOST_CHOICES = 200_000
 
 
-def brute_force(problem: SlotProblem) -> SlotPlan:
-    """The best plan of all.
+def brute_force(problem: SlotProblem, warm: Sequence[int] | None = None) -> Solution:
+    """The best plan of all; iterations are plans, the lower bound is its objective. `warm` changes nothing.
 
     Raises:
         SettingsError: too many choices, or none that every gateway affords.
     """
-    counts = [len(table.cuts) for table in problem.network.tables]
+    started = time.perf_counter()
+    counts = problem.network.counts.tolist()
     choices = math.prod(counts)
     if choices > MOST_CHOICES:
         raise SettingsError(f"brute force over {choices} choices of cuts is over {MOST_CHOICES}; use another solver")
@@ -25,7 +28,7 @@ def brute_force(problem: SlotProblem) -> SlotPlan:
     best: SlotPlan | None = None
     for options in itertools.product(*map(range, counts)):
         plan = problem.evaluate(options)
-        if plan is not None and (best is None or plan.objective < best.objective):
+        if plan.feasible and (best is None or plan.objective < best.objective):
             best = plan
     assert best is not None, "the cheapest cuts are affordable, as checked"
-    return best
+    return Solution(best, best.objective, choices, time.perf_counter() - started)
