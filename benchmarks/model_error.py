@@ -1,6 +1,7 @@
 """How wrong the latency models are: predicted against measured, over models of different families, cuts and links.
 
-    .venv/bin/python -m benchmarks.model_error        some 35 minutes on an idle machine
+    .venv/bin/python -m benchmarks.model_error                       some 35 minutes on an idle machine
+    .venv/bin/python -m benchmarks.model_error --judge-again FILE    the samples of an earlier run, nothing measured
 
 The calibration that `per-layer` rests on is made first, in two minutes. For each model up to 16 clean cuts are judged
 on three links with 20 repeats each, between two real workers pinned to a core each. Nothing is fitted to what it is
@@ -14,10 +15,10 @@ It does not know other machines, GPUs, more than one gateway at a time, or links
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -27,11 +28,11 @@ from splitnet.files import write_json_atomic
 from splitnet.models.reference import ModelRef
 from splitnet.profiling.corpus import collect, load_corpus
 from splitnet.profiling.machine import machine_fingerprint
-from splitnet.report.validation import draw_cuts, draw_scatter, summary, validation_tables
+from splitnet.report.validation import draw_cuts, draw_scatter, regret_line, summary, validation_tables
 from splitnet.runtime.link import Link
 from splitnet.terminal import Terminal
 from splitnet.validating import Sources, ValidateSettings, validate
-from splitnet.validation import Validation
+from splitnet.validation import COMPONENTS, Case, Parts, Validation
 
 RESULTS = Path(__file__).parent / "results" / "model_error.json"
 FAMILIES = {
@@ -56,10 +57,28 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=5, help="calibrations of each model and link")
     parser.add_argument("--calibration", type=Path, help="from `splitnet calibrate`; made now by default")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--judge-again", type=Path, metavar="FILE", help="an earlier --output, whose machine stays")
     options = parser.parse_args()
+    if options.judge_again:
+        recorded = json.loads(options.judge_again.read_text())
+        result, machine = read_run(recorded), recorded["machine"]
+    else:
+        result, machine = measure(options), machine_fingerprint()
+    options.output.parent.mkdir(exist_ok=True)
+    families = by_family(result)
+    found = {"machine": machine, "by_model": families, **result.to_dict()}
+    write_json_atomic(options.output, found, "choose another --output")
+    if not options.judge_again:
+        draw_scatter(result, options.output.with_name(options.output.stem + "_scatter.png"))
+        draw_cuts(result, options.output.with_name(options.output.stem + "_cuts.png"))
+    show(result, families)
+
+
+def measure(options: argparse.Namespace) -> Validation:
+    """Calibrate, predict and measure."""
     with Terminal().progress("calibrating") as step:
         corpus = load_corpus(options.calibration) if options.calibration else collect(torch.device("cpu"), 1, step)
-        result = validate(
+        return validate(
             [ModelRef(name) for name in options.models.split(",")],
             ValidateSettings(
                 cuts=str(options.cuts),
@@ -71,13 +90,20 @@ def main() -> None:
             sources=Sources(corpora={"gateway": corpus, "ap": corpus}),
             progress=Progress(say=lambda text: step(0, 0, text), step=step),
         )
-    options.output.parent.mkdir(exist_ok=True)
-    families = by_family(result)
-    found = {"machine": machine_fingerprint(), "by_model": families, **result.to_dict()}
-    write_json_atomic(options.output, found, "choose another --output")
-    draw_scatter(result, options.output.with_name(options.output.stem + "_scatter.png"))
-    draw_cuts(result, options.output.with_name(options.output.stem + "_cuts.png"))
-    show(result, families)
+
+
+def read_run(recorded: dict[str, Any]) -> Validation:
+    """The cases of a run that was written here, with every sample and prediction."""
+    names = ("model", "batch", "link", "codec", "cut", "layer", "sent_bytes")
+    cases = tuple(
+        Case(
+            **{name: case[name] for name in names},
+            samples=tuple(Parts(**sample) for sample in case["samples"]),
+            predicted={name: Parts(*(said[part] for part in COMPONENTS)) for name, said in case["predicted"].items()},
+        )
+        for case in recorded["cases"]
+    )
+    return Validation(cases, recorded["settings"], recorded["drift"])
 
 
 def by_family(result: Validation) -> dict[str, dict[str, Any]]:
@@ -120,15 +146,14 @@ def verdict(result: Validation) -> list[str]:
         judged = result.judge(name)
         whole = judged.components["end_to_end"]
         assert whole is not None
-        median, p95 = np.median(judged.regrets), np.percentile(judged.regrets, 95)
         limits = {
             "measured": f"limits {max(MOST_MAPE, MOST_NOISE_RATIO * noise):.1%}, {LEAST_WITHIN_10:.0%}, 0%, "
             f"{MOST_REGRET_P95:.0%}",
             "per-layer": f"limit {MOST_LAYER_MAPE:.0%}, on models it was not fitted to",
         }.get(name, "a finding, no limit")
         lines.append(
-            f"{name}: MAPE {whole.mape:.2%}, within 10% {whole.within_10:.1%}, regret median {median:.2%}, "
-            f"95% {p95:.2%} ({limits}; noise floor {noise:.2%})"
+            f"{name}: MAPE {whole.mape:.2%}, within 10% {whole.within_10:.1%}, {regret_line(judged)} "
+            f"({limits}; noise floor {noise:.2%})"
         )
     return lines
 

@@ -2,8 +2,8 @@
 
 Decides the figures by which a latency model is judged. Knows nothing of the models, nor of which cases were used
 to fit them: "fit on one part, judge on another" is the caller's duty. Every error, share, regret and noise floor
-is a fraction: 0.05 is 5 %. A case is one cut of one model over one link, its time in seconds the median of its
-repeats; a half is every second one of those repeats, interleaved.
+is a fraction: 0.05 is 5 %. A case is one cut of one model over one link, its time in seconds the interquartile mean
+of its repeats; a half is every second one of those repeats, interleaved.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+
+RESAMPLES = 10_000
+"""Of one interval: another seed moves its ends by about a hundredth of its width."""
+CONFIDENCE = 0.95
 
 _ROUNDING = 1e-9
 
@@ -119,32 +123,79 @@ def top1(
     return bool(measured[_best(predicted)] == measured.min())
 
 
+@dataclass(frozen=True, slots=True)
+class Regret:
+    """What following one prediction cost beyond the best cut, with the interval that noise leaves; fractions.
+
+    Report `counted` beside `raw` and `resolution`: a run that can resolve nothing counts 0 whatever it was paid.
+    """
+
+    raw: float
+    """Time of the predicted best cut / measured best - 1; below 0 where the predicted one turned out faster."""
+    low: float
+    """Lower end of the 95 % interval of `raw`."""
+    high: float
+    same_cut: bool
+    """The predicted best is the measured best, so that nothing was compared and all three are 0."""
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.low <= self.high < math.inf or not -1 <= self.raw < math.inf:
+            raise ValueError(f"regret {self.raw} with an interval from {self.low} to {self.high} cannot be")
+        if self.same_cut and (self.raw, self.low, self.high) != (0, 0, 0):
+            raise ValueError(f"a cut does not differ from itself by {self.raw}, {self.low} to {self.high}")
+
+    @property
+    def counted(self) -> float:
+        """The regret if its interval lies above 0, else 0: noise alone may have made it."""
+        return max(0.0, self.raw) if self.low > 0 else 0.0
+
+    @property
+    def resolution(self) -> float | None:
+        """Half the interval's width: about the least regret that could be shown. None where nothing was compared."""
+        return None if self.same_cut else (self.high - self.low) / 2
+
+
 def regret(
     predicted_totals: Sequence[float] | Vector,
-    first_half_s: Sequence[float] | Vector,
-    second_half_s: Sequence[float] | Vector,
-    noise_floor: float,
-) -> float:
-    """What is paid for following the prediction: time of the predicted best cut / measured best - 1, at least 0.
+    first_half_s: Sequence[Sequence[float]] | Vector,
+    second_half_s: Sequence[Sequence[float]] | Vector,
+    generator: np.random.Generator,
+) -> Regret:
+    """What is paid for following the prediction: time of the predicted best cut / measured best - 1.
 
     The measured best is found on the first half of the repeats; both times are taken on the second, independent
-    half. (On one and the same half the smallest of many noisy times is too small: a winner's curse.) A difference
-    of at most the noise floor counts as 0 (MODEL.md, section 5, row 4). Of equals the first cut is taken.
+    half. (On one and the same half the smallest of many noisy times is too small: a winner's curse.) Of equals the
+    first cut is taken.
+
+    "Differences within the noise floor count as 0" (MODEL.md, section 5, row 4): within the noise of this very
+    difference, by a paired percentile bootstrap. Repeat i of all cuts was measured in one round, close in time, so
+    the same repeats are drawn for both cuts, and a speed that both share cancels. With n repeats in a half all of
+    them lie on one side by chance once in 2^n, so that fewer than six are too few for an interval of 95 %.
 
     Args:
-        predicted_totals, first_half_s, second_half_s: [cuts], the same cuts in the same order.
-        noise_floor: as a fraction, see `noise_floor`.
+        predicted_totals: [cuts].
+        first_half_s, second_half_s: [cuts, repeats], the same cuts in the same order; column i of a half is a round.
+        generator: draws the repeats; the same seed gives the same interval.
 
     Raises:
-        ValueError: they differ in length, are empty, or hold something else than finite numbers; a time is not
-            above 0; the noise floor is below 0.
+        ValueError: they differ in cuts, are empty, or hold something else than finite numbers; a time is not above
+            0; the second half has fewer than two repeats.
     """
-    if not 0 <= noise_floor < math.inf:
-        raise ValueError(f"the noise floor must be a fraction of at least 0, not {noise_floor}")
-    predicted, first = _pair(predicted_totals, first_half_s)
-    second = _times(_pair(first, second_half_s)[1])
-    excess = float(second[_best(predicted)] / second[_best(_times(first))]) - 1
-    return excess if excess > noise_floor else 0.0
+    first, second = (_repeats(half) for half in (first_half_s, second_half_s))
+    predicted, chosen_by = _pair(predicted_totals, _centres(first))
+    if len(second) != len(predicted):
+        raise ValueError(f"two lists of one length are compared, not {len(predicted)} cuts and {len(second)}")
+    rounds = second.shape[1]
+    if rounds < 2:
+        raise ValueError(f"an interval needs at least two repeats in the second half, not {rounds}")
+    said, best = _best(predicted), _best(chosen_by)
+    if said == best:
+        return Regret(0.0, 0.0, 0.0, same_cut=True)
+    drawn = generator.integers(rounds, size=(RESAMPLES, rounds))
+    ratios = _centres(second[said][drawn]) / _centres(second[best][drawn])
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    raw = _centres(second[said]) / _centres(second[best])
+    return Regret(float(raw) - 1, float(low) - 1, float(high) - 1, same_cut=False)
 
 
 def noise_floor(first: Sequence[float] | Vector, second: Sequence[float] | Vector) -> float:
@@ -171,6 +222,24 @@ def _pair(one: Sequence[float] | Vector, other: Sequence[float] | Vector) -> tup
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("a value to compare is not a finite number")
     return left, right
+
+
+def _repeats(half_s: Sequence[Sequence[float]] | Vector) -> Vector:
+    """Times above 0, [cuts, repeats]."""
+    times = np.asarray(half_s, dtype=np.float64)
+    if times.ndim != 2 or not times.size:
+        raise ValueError(f"a half is [cuts, repeats] with at least one of each, not of shape {times.shape}")
+    if not np.isfinite(times).all():
+        raise ValueError("a value to compare is not a finite number")
+    return _times(times)
+
+
+def _centres(times: Vector) -> Vector:
+    """Interquartile means along the last axis, each as `splitnet.measurement.interquartile_mean` has it."""
+    ordered = np.sort(times, axis=-1)
+    count = ordered.shape[-1]
+    centres: Vector = ordered[..., count // 4 : count - count // 4].mean(axis=-1)
+    return centres
 
 
 def _times(values: Vector) -> Vector:

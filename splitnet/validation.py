@@ -1,10 +1,10 @@
 """What validation found: cases, each predicted by several latency models and measured, and how wrong those were.
 
 Follows MODEL.md section 5: cases are judged by cut, model and link, never by repeat; components and the whole; ranks;
-regret on the second half of the repeats; the noise floor beside every error. What is predicted and what is measured
-share one type, and one statistic over the repeats, the interquartile mean: on a machine of two speeds a median jumps
-from one to the other. Median, p95 and coefficient of variation stand beside it. All errors, shares and regrets are
-fractions. Knows nothing of workers.
+regret on the second half of the repeats, with what of it is more than noise; the noise floor beside every error. What
+is predicted and what is measured share one type, and one statistic over the repeats, the interquartile mean: on a
+machine of two speeds a median jumps from one to the other. Median, p95 and coefficient of variation stand beside it.
+All errors, shares and regrets are fractions. Knows nothing of workers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from splitnet.controller.accuracy import Errors, errors, noise_floor, regret, spearman, top1
+from splitnet.controller.accuracy import Errors, Regret, errors, noise_floor, regret, spearman, top1
 from splitnet.measurement import interquartile_mean, percentile
 
 SMALL = 0.01
 """A component is judged where it is at least this share of the whole; below, its relative error means nothing."""
 COMPONENTS = ("gateway_s", "link_s", "ap_s")
+SEED = 0
+"""Of the intervals of regrets; each starts from it, so that one choice is judged alike in whatever company."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Case:
     """One cut of one model on one link.
 
     Attributes:
-        samples: in the order in which they were measured; even and odd ones are the two independent halves.
+        samples: one of each round over all cuts, in the order in which they were measured; even and odd ones are the
+            two independent halves.
         predicted: by predictor, the interquartile mean of what was said before each sample.
     """
 
@@ -63,8 +66,8 @@ class Case:
     predicted: dict[str, Parts]
 
     def __post_init__(self) -> None:
-        if len(self.samples) < 2:
-            raise ValueError(f"a case needs at least two samples, cut {self.cut} has {len(self.samples)}")
+        if len(self.samples) < 4:
+            raise ValueError(f"a case needs at least four samples, cut {self.cut} has {len(self.samples)}")
 
     @property
     def group(self) -> tuple[str, int, str, str]:
@@ -75,6 +78,10 @@ class Case:
         """Interquartile mean of a component, over all samples or over one of the two halves (0, 1)."""
         chosen = self.samples if half is None else self.samples[half::2]
         return interquartile_mean([getattr(sample, component) for sample in chosen])
+
+    def totals_s(self, half: int) -> list[float]:
+        """Totals of one of the two halves (0, 1), in the order in which they were measured."""
+        return [sample.total_s for sample in self.samples[half::2]]
 
     def to_dict(self) -> dict[str, Any]:
         """One case of the JSON, raw samples included."""
@@ -105,13 +112,33 @@ class Judgement:
     Attributes:
         components: `end_to_end`, `gateway`, `link`, `ap`; None where no case is large enough to be judged.
         spearman, top1: means over groups; None where no group can be ranked.
-        regrets: one of each group.
+        regrets: one of each group, at least one.
     """
 
     components: dict[str, Errors | None]
     spearman: float | None
     top1: float
-    regrets: tuple[float, ...]
+    regrets: tuple[Regret, ...]
+
+    @property
+    def regret_figures(self) -> dict[str, float | int | None]:
+        """What counts as regret, what was measured, and from where on the run could tell one from noise.
+
+        `choices_apart` counts the choices in which another cut was predicted than the first half's best. On these
+        the resolution rests, which is None where there are none.
+        """
+        counted, raw = [one.counted for one in self.regrets], [one.raw for one in self.regrets]
+        widths = [one.resolution for one in self.regrets if one.resolution is not None]
+        return {
+            "choices": len(self.regrets),
+            "choices_apart": len(widths),
+            "regret_median": float(np.median(counted)),
+            "regret_p95": percentile(counted, 95),
+            "regret_raw_median": float(np.median(raw)),
+            "regret_raw_p95": percentile(raw, 95),
+            "regret_resolution": float(np.median(widths)) if widths else None,
+            "regret_resolution_p95": percentile(widths, 95) if widths else None,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """One predictor of the JSON."""
@@ -119,8 +146,7 @@ class Judgement:
             **{name: asdict(found) if found else None for name, found in self.components.items()},
             "spearman": self.spearman,
             "top1": self.top1,
-            "regret_median": float(np.median(self.regrets)),
-            "regret_p95": float(np.percentile(self.regrets, 95)),
+            **self.regret_figures,
         }
 
 
@@ -141,6 +167,10 @@ class Validation:
     def __post_init__(self) -> None:
         if not self.cases:
             raise ValueError("a validation needs at least one case")
+        for group, cases in self.groups().items():
+            counts = sorted({len(case.samples) for case in cases})
+            if len(counts) > 1:
+                raise ValueError(f"cases of {group} are compared round by round, but have {counts} samples")
 
     @property
     def predictors(self) -> tuple[str, ...]:
@@ -166,11 +196,11 @@ class Validation:
         ranks, hits, regrets = [], [], []
         for group in groups:
             totals = [case.predicted[predictor].total_s for case in group]
-            first, second = ([case.measured_s("total_s", half) for case in group] for half in (0, 1))
+            first, second = ([case.totals_s(half) for case in group] for half in (0, 1))
             rank = spearman(totals, [case.measured_s("total_s") for case in group])
             ranks += [] if rank is None else [rank]
-            hits.append(top1(totals, first, second))
-            regrets.append(regret(totals, first, second, noise_floor(first, second)))
+            hits.append(top1(totals, *([case.measured_s("total_s", half) for case in group] for half in (0, 1))))
+            regrets.append(regret(totals, first, second, np.random.default_rng(SEED)))
         names = ("total_s", *COMPONENTS)
         return Judgement(
             components={

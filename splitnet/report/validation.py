@@ -15,6 +15,8 @@ from splitnet.validation import Case, Judgement, Validation
 COLOURS = {"flops": "#D55E00", "per-layer": "#0072B2", "measured": "#009E73"}
 MARKERS = {"flops": "x", "per-layer": "+", "measured": "."}
 PANELS = 12
+ENOUGH = 12
+"""Repeats; noise alone puts all of the six in a half above another cut's in 1 of 64 runs, and fewer more often."""
 WAY_OUT = "choose another folder with --runs DIR"
 
 
@@ -25,13 +27,12 @@ def validation_tables(validation: Validation) -> list[Table]:
 
 def _table(validation: Validation, name: str, judgement: Judgement) -> Table:
     ranks = "-" if judgement.spearman is None else f"{judgement.spearman:.3f}"
-    regrets = np.asarray(judgement.regrets)
     table = Table(
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
         title=f"{name}: predicted against measured",
-        caption=f"best cut found in {judgement.top1:.0%} of {len(regrets)} choices; regret median "
-        f"{np.median(regrets):.1%}, 95% at most {np.percentile(regrets, 95):.1%}; Spearman over cuts {ranks}",
+        caption=f"best cut found in {judgement.top1:.0%} of {len(judgement.regrets)} choices; "
+        f"Spearman over cuts {ranks}\n{regret_line(judgement)}",
         caption_justify="left",
     )
     for head in ("component", "cases", "MAPE", "noise floor", "RMSPE", "bias", "in 5%", "in 10%", "in 15%"):
@@ -54,14 +55,34 @@ def _table(validation: Validation, name: str, judgement: Judgement) -> Table:
     return table
 
 
-def summary(validation: Validation) -> str:
-    """What the tables rest on, in two lines."""
-    drift = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in validation.drift.items())
-    repeats = "/".join(str(count) for count in sorted({len(case.samples) for case in validation.cases}))
-    return (
-        f"{len(validation.cases)} cases of {repeats} inferences; a noise floor is how far two halves of one case's "
-        f"repeats lie apart\nspeed of the last passes against the first: {drift}"
+def regret_line(judgement: Judgement) -> str:
+    """Regret as it counts, as it was measured, and what the run could have told from noise."""
+    found = judgement.regret_figures
+    said = (
+        f"regret median {found['regret_median']:.1%}, 95% at most {found['regret_p95']:.1%} (noise included: "
+        f"{found['regret_raw_median']:.1%}, {found['regret_raw_p95']:.1%}); "
     )
+    if found["regret_resolution"] is None:
+        return f"{said}every choice was the first half's best cut"
+    return (
+        f"{said}{found['choices_apart']} choices were not the first half's best cut; of these a regret below some "
+        f"{found['regret_resolution']:.1%} (95%: {found['regret_resolution_p95']:.1%}) cannot be told from 0"
+    )
+
+
+def summary(validation: Validation) -> str:
+    """What the tables rest on, in two lines; a third one where the repeats are too few to judge regrets."""
+    drift = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in validation.drift.items())
+    counts = sorted({len(case.samples) for case in validation.cases})
+    repeats = "/".join(str(count) for count in counts)
+    lines = [
+        f"{len(validation.cases)} cases of {repeats} inferences; a noise floor is how far two halves of one case's "
+        "repeats lie apart",
+        f"speed of the last passes against the first: {drift}",
+    ]
+    if counts[0] < ENOUGH:
+        lines.append(f"{counts[0]} inferences are too few for regrets: below {ENOUGH} noise counts as one too often")
+    return "\n".join(lines)
 
 
 def draw_scatter(validation: Validation, path: Path) -> None:
