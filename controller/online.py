@@ -29,7 +29,7 @@ BUCKETS = 256
 """Of reputation, on the curve of an AP."""
 COARSER = 4
 """So many of them are one while scanning and while exchanging pairs."""
-KEPT = 3
+KEPT = 6
 """Plans that are carried from scan to exchange."""
 ROUNDS = 8
 """At most, of exchanging."""

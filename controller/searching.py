@@ -25,6 +25,8 @@ from splitnet.controller.kernels import Indices, Vector, best_barrier, compiled,
 
 SHARES = 64
 """Units into which Lambda is divided for the knapsack; shares are rounded down, so what is planned holds."""
+EXTRA = 1e-3
+"""What block rate beyond Lambda is worth in the knapsack, of what it is worth at Lambda."""
 NOTHING = -1
 
 
@@ -202,8 +204,13 @@ def hull_curve(
 
 
 @compiled
-def knapsack(left_j: Any, worth: Any, easiness: Any, max_hz: Vector, kappa: Vector, rate: float, chosen: Any) -> bool:
-    """Writes a bucket for each AP: least sum of worths with sum_j lambda_j >= Lambda. False where none reaches it."""
+def knapsack(
+    left_j: Any, worth: Any, easiness: Any, max_hz: Vector, kappa: Vector, rate: float, price: float, chosen: Any
+) -> bool:
+    """Writes a bucket for each AP: least sum of worths with sum_j lambda_j >= Lambda. False where none reaches it.
+
+    `price`, on lambda, is small: of plans that reach Lambda and cost about the same, the one that mines most.
+    """
     aps, buckets = left_j.shape
     value = np.full(SHARES + 1, math.inf)
     value[0] = 0.0
@@ -216,8 +223,9 @@ def knapsack(left_j: Any, worth: Any, easiness: Any, max_hz: Vector, kappa: Vect
                 continue
             mined = min(max_hz[j], (left_j[j, b] * rate / kappa[j]) ** (1 / 3)) * easiness[j, b]
             share = int(min(mined / rate, 1.0) * SHARES)
+            cost = worth[j, b] - price * mined
             for q in range(SHARES + 1):
-                total = value[q] + worth[j, b]
+                total = value[q] + cost
                 reached = min(q + share, SHARES)
                 if total < better[reached]:
                     better[reached] = total
@@ -328,7 +336,9 @@ def scan(
         )  # fmt: skip
         before[:] = NOTHING
         for rate in rates:
-            if not knapsack(left_j, c_worth, c_easiness, max_hz, kappa, rate, chosen) or np.all(chosen == before):
+            price = EXTRA * v * blocks / rate**2
+            found = knapsack(left_j, c_worth, c_easiness, max_hz, kappa, rate, price, chosen)
+            if not found or np.all(chosen == before):
                 continue
             before[:] = chosen
             take(chosen, c_worth, c_easiness, c_picks, plan, p_worth, p_easiness)
