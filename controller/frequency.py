@@ -47,6 +47,22 @@ class Serving:
     blocks: float = 1.0
 
     def __post_init__(self) -> None:
+        if not kernels.sound(*self.columns(), self.blocks):
+            self._explain()
+
+    def columns(self) -> tuple[Vector, Vector, Indices, Vector, Vector, Vector, Vector]:
+        """In the order in which the compiled functions take them."""
+        return (
+            self.ready_s,
+            self.cycles,
+            self.ap_of,
+            self.max_hz,
+            self.kappa,
+            self.energy_j,
+            self.cycles_per_block,
+        )
+
+    def _explain(self) -> None:
         if not len(self.ready_s) == len(self.cycles) == len(self.ap_of):
             raise ValueError(f"{len(self.ready_s)} times do not fit {len(self.cycles)} amounts of work")
         if not len(self.max_hz):
@@ -91,20 +107,8 @@ class Frequencies:
 
 def best_frequencies(serving: Serving) -> Frequencies:
     """The frequencies of least Theta + blocks/Lambda under C2, C3 and C5."""
-    barrier_s, rate = kernels.best_barrier(
-        serving.ready_s,
-        serving.cycles,
-        serving.ap_of,
-        serving.max_hz,
-        serving.kappa,
-        serving.energy_j,
-        serving.cycles_per_block,
-        serving.blocks,
-    )
-    mining_hz = np.minimum(
-        serving.max_hz, np.cbrt(np.maximum(energy_left_j(serving, barrier_s), 0.0) * rate / serving.kappa)
-    )
-    return Frequencies(barrier_s, serving.blocks / rate, serving_hz(serving, barrier_s), mining_hz, rate)
+    barrier_s, rate, serving_hz, mining_hz = kernels.best_plan(*serving.columns(), serving.blocks)
+    return Frequencies(barrier_s, serving.blocks / rate, serving_hz, mining_hz, rate)
 
 
 def least_barrier_s(serving: Serving) -> float:

@@ -101,7 +101,7 @@ class Choices:
     """
 
     starts: Indices
-    picks: NDArray[np.int64]
+    picks: NDArray[np.int32]
     earned: Vector
     worth: Vector
     easiness: Vector
@@ -137,7 +137,7 @@ def list_choices(problem: SlotProblem, of: Frontier) -> Choices:
         counts = of.counts[ap][members >= 0]
         for place, count in enumerate(counts):
             flops = np.add.outer(flops, of.flops[ap, place, :count]).ravel()
-        rows = np.zeros((len(flops), len(members)), dtype=np.int64)
+        rows = np.zeros((len(flops), len(members)), dtype=np.int32)
         if len(counts):
             rows[:, : len(counts)] = np.stack(np.unravel_index(np.arange(len(flops)), tuple(counts)), axis=1)
         picks.append(rows)

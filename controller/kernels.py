@@ -29,10 +29,14 @@ def compiled(function: Function) -> Function:
 
 ROOT_STEPS = 100
 """At most, of Newton's method from the side on which it cannot overshoot; some 5 are taken."""
-SEARCH_STEPS = 200
-"""At most, of the search for the best barrier; some 15 are taken."""
-CLOSE = 1e-13
-"""Relative: nearer than this two barriers are one."""
+SEARCH_STEPS = 400
+"""At most, of the search for the best barrier; some 8 are taken."""
+FIRST, STRIDE = 0.1, 8.0
+"""Offset from the least barrier at which that search begins, of the barrier; and the factor to a bracket."""
+MOST_SLOW = 4
+"""Secants in a row that do not halve the bracket; then it is halved."""
+CLOSE = 1e-14
+"""Relative: a sum nearer to its minimum than this is at it, and two barriers nearer than this are one."""
 
 
 @compiled
@@ -72,9 +76,14 @@ def root_of_rate(full: Vector, scarce: Vector) -> float:
     for j in range(len(full)):
         if scarce[j] > 0:
             total += full[j]
-    x = total ** (1 / 3)
+    return float(root_below(np.cbrt(total), full, scarce))
+
+
+@compiled
+def root_below(x: float, full: Vector, scarce: Vector) -> float:
+    """`root_of_rate` from any x that is not below it."""
     for _ in range(ROOT_STEPS):
-        value = -(x**3)
+        value = -x * x * x
         slope = -3 * x * x
         for j in range(len(full)):
             if scarce[j] <= 0:
@@ -104,20 +113,26 @@ def rate_at(
     energy_j: Vector,
     cycles_per_block: Vector,
     work: Any,
+    most: float = math.inf,
 ) -> tuple[float, float]:
-    """Lambda at a barrier, and its derivative by the barrier. `work` is [4, APs] of scratch space."""
+    """Lambda at a barrier, and its derivative by the barrier. `work` is [4, APs] of scratch space.
+
+    `most` is Lambda at a later barrier, where that is known: it only rises, so the search for it starts there.
+    """
     left_j, slope, full, scarce = work[0], work[1], work[2], work[3]
     energies_left(barrier_s, ready_s, cycles, ap_of, kappa, energy_j, left_j, slope)
     for j in range(len(max_hz)):
         full[j] = max_hz[j] / cycles_per_block[j]
-        scarce[j] = (left_j[j] / kappa[j]) ** (1 / 3) / cycles_per_block[j] if left_j[j] > 0 else 0.0
-    x = root_of_rate(full, scarce)
+        scarce[j] = np.cbrt(left_j[j] / kappa[j]) / cycles_per_block[j] if left_j[j] > 0 else 0.0
+    x = root_of_rate(full, scarce) if most == math.inf else root_below(np.cbrt(most), full, scarce)
     if x <= 0:
         return 0.0, math.inf
     grows = 0.0
     held = 3 * x * x
     for j in range(len(max_hz)):
-        if 0 < scarce[j] * x < full[j]:
+        if left_j[j] <= 0:
+            grows = math.inf  # the first joule mines at once: the slope of R^(1/3) at 0
+        elif scarce[j] * x < full[j]:
             grows += scarce[j] * slope[j] / (3 * left_j[j]) * x
             held -= scarce[j]
     return x**3, 3 * x * x * grows / held
@@ -138,6 +153,7 @@ def least_barrier(
         alone = ready_s[m]
         if cycles[m] > 0:
             alone += max(cycles[m] / max_hz[j], math.sqrt(kappa[j] * cycles[m] ** 3 / energy_j[j]))
+            alone = max(alone, np.nextafter(ready_s[m], math.inf))  # work too small to show beside T_m
         barrier_s = max(barrier_s, alone)
     for j in range(len(max_hz)):
         for what in range(2):
@@ -173,46 +189,106 @@ def best_barrier(
     cycles_per_block: Vector,
     blocks: float,
 ) -> tuple[float, float]:
-    """Theta and Lambda that make Theta + blocks/Lambda least: the root of its slope, bracketed.
+    """Theta and Lambda that make Theta + blocks/Lambda least, to `CLOSE`: the root of its slope, bracketed.
 
     The sum is convex in Theta; its slope rises, with jumps where an AP reaches f^max.
     """
     work = np.empty((4, len(max_hz)))
-    low = least_barrier(ready_s, cycles, ap_of, max_hz, kappa, energy_j)
-    rate, growth = rate_at(low, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work)
-    at_low = 1 - blocks * growth / rate**2 if rate > 0 else -math.inf
-    if at_low >= 0:
-        return low, rate
-    step = max(low, 1e-9)
-    high, high_rate, at_high = low, rate, at_low
-    while at_high < 0:
-        if high > low and at_high > -math.inf:
-            low, at_low = high, at_high
-        high = high + step
-        step *= 2
-        high_rate, growth = rate_at(high, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work)
-        at_high = 1 - blocks * growth / high_rate**2 if high_rate > 0 else -math.inf
-    # Secants with a halved end (Illinois), and a bisection whenever one shrank the bracket by less than half.
-    halve = at_low == -math.inf
+    least_s = least_barrier(ready_s, cycles, ap_of, max_hz, kappa, energy_j)
+    least_rate, growth = rate_at(least_s, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work)
+    if blocks * growth <= least_rate**2:
+        return least_s, least_rate
+    # Beyond it the slope is 1 - exp(y), where y falls nearly linearly in the logarithm of the offset: secants there.
+    low, y_low, low_rate = 0.0, math.inf, 0.0
+    high, y_high, high_rate = math.inf, -math.inf, math.inf
+    offset = max(FIRST * least_s, 1e-9)
+    last, y_last, slow = 0.0, math.inf, 0
     for _ in range(SEARCH_STEPS):
+        rate, growth = rate_at(
+            least_s + offset, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work, high_rate
+        )
+        y = math.inf if growth == math.inf else math.log(blocks * growth / rate**2) if growth > 0 else -math.inf
+        before = high - low
+        if y <= 0:
+            high, y_high, high_rate = offset, y, rate
+        else:
+            low, y_low, low_rate = offset, y, rate
         width = high - low
-        if width <= CLOSE * high:
-            break
-        if halve:
-            middle = low + width / 2
-        else:
-            middle = low + width * (at_low / (at_low - at_high))
-            middle = min(max(middle, low + 1e-3 * width), high - 1e-3 * width)
-        rate, growth = rate_at(middle, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work)
-        at_middle = 1 - blocks * growth / rate**2 if rate > 0 else -math.inf
-        if at_middle >= 0:
-            high, high_rate, at_high = middle, rate, at_middle
-            if at_middle == 0:
+        slow = slow + 1 if width > before / 2 else 0
+        # By convexity the minimum lies at most |slope| * width below the sum at either end.
+        if high < math.inf:
+            if (
+                -math.expm1(y_high) * width <= CLOSE * (least_s + high + blocks / high_rate)
+                or width <= CLOSE * least_s
+            ):
                 break
+            if y_low < math.inf and math.expm1(y_low) * width <= CLOSE * (least_s + low + blocks / low_rate):
+                return least_s + low, low_rate
+        previous, y_previous, last, y_last = last, y_last, offset, y
+        if high == math.inf:
+            offset = low * STRIDE
+        elif low == 0:
+            offset = high / STRIDE
+        elif slow > MOST_SLOW or y_low == math.inf or y_high == -math.inf:
+            offset = math.sqrt(low * high)
         else:
-            low, at_low = middle, at_middle
-        halve = at_low == -math.inf or high - low > width / 2
-    return high, high_rate
+            if math.isinf(y_previous) or y_previous == y:
+                previous, y_previous = (low, y_low) if y <= 0 else (high, y_high)
+            offset *= (offset / previous) ** (y / (y_previous - y))
+            if not low < offset < high:
+                offset = low * (high / low) ** (y_low / (y_low - y_high))
+    return least_s + high, high_rate
+
+
+@compiled
+def best_plan(
+    ready_s: Vector,
+    cycles: Vector,
+    ap_of: Indices,
+    max_hz: Vector,
+    kappa: Vector,
+    energy_j: Vector,
+    cycles_per_block: Vector,
+    blocks: float,
+) -> tuple[float, float, Vector, Vector]:
+    """`best_barrier` with the frequencies that it takes: Theta, Lambda, f_m^A [gateways] and f_j^bloc [APs]."""
+    barrier_s, rate = best_barrier(ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, blocks)
+    serving_hz, left_j = np.zeros(len(ready_s)), energy_j.copy()
+    for m in range(len(ready_s)):
+        if cycles[m] > 0:
+            serving_hz[m] = cycles[m] / (barrier_s - ready_s[m])
+            left_j[ap_of[m]] -= kappa[ap_of[m]] * cycles[m] * serving_hz[m] ** 2
+    mining_hz = np.empty(len(max_hz))
+    for j in range(len(max_hz)):
+        mining_hz[j] = min(max_hz[j], np.cbrt(max(left_j[j], 0.0) * rate / kappa[j]))
+    return barrier_s, rate, serving_hz, mining_hz
+
+
+@compiled
+def sound(
+    ready_s: Vector,
+    cycles: Vector,
+    ap_of: Indices,
+    max_hz: Vector,
+    kappa: Vector,
+    energy_j: Vector,
+    cycles_per_block: Vector,
+    blocks: float,
+) -> bool:
+    """Whether lengths fit and every number is where it can be."""
+    gateways, aps = len(ap_of), len(max_hz)
+    if len(ready_s) != gateways or len(cycles) != gateways or aps == 0 or not 0 < blocks < math.inf:
+        return False
+    if len(kappa) != aps or len(energy_j) != aps or len(cycles_per_block) != aps:
+        return False
+    for m in range(gateways):
+        if not (0 <= ready_s[m] < math.inf and 0 <= cycles[m] < math.inf and 0 <= ap_of[m] < aps):
+            return False
+    for j in range(aps):
+        for column in (max_hz, kappa, energy_j, cycles_per_block):
+            if not 0 < column[j] < math.inf:
+                return False
+    return True
 
 
 @compiled

@@ -224,7 +224,7 @@ def least_for_rate(
         for b in range(buckets):
             if left_j[j, b] <= 0:
                 continue
-            mined = min(max_hz[j], (left_j[j, b] * high_rate / kappa[j]) ** (1 / 3)) * easiness[j, b]
+            mined = min(max_hz[j], np.cbrt(left_j[j, b] * high_rate / kappa[j])) * easiness[j, b]
             share = min(math.ceil(mined / low_rate * shares), shares)
             for q in range(shares + 1):
                 reached = min(q + share, shares)

@@ -33,8 +33,10 @@ KEPT = 6
 """Plans that are carried from scan to exchange."""
 ROUNDS = 8
 """At most, of exchanging."""
-BARRIERS = 2.2 ** np.linspace(0, 1, 8)
+BARRIERS = 2.2 ** np.linspace(0, 1, 12)
 """Of the first scan, over the least barrier of the slot."""
+AROUND = np.array([0.92, 1.0, 1.08])
+"""Barriers around that of the last slot's cuts; with them every other one of the first scan is left out."""
 RATES = 8
 ZOOMS = ((0.1, 1.4, 7, 4), (0.025, 1.12, 6, 3))
 """After it: barriers within +- so much of the best, rates within a factor, numbers of both."""
@@ -91,25 +93,21 @@ def search(
         )
         return evaluated
 
-    if warm is None:
-        low, high = (np.exp(network.alpha * ranges) / per_block).T @ network.max_hz
-        barriers_s = 1.01 * least_barrier_s(problem, of) * BARRIERS
-        evaluated = scan(barriers_s, np.geomspace(0.15 * low, 0.97 * high, RATES))
-        while not np.isfinite(objectives[0]):  # the budgets allow no such barrier: longer ones
-            barriers_s = barriers_s * BARRIERS[-1]
-            evaluated += scan(barriers_s, np.geomspace(1e-3 * low, 0.97 * high, 4 * RATES))
-        centre = problem.evaluate(of.twin_options(plans[0])).frequencies
-    else:
-        evaluated, centre = 0, problem.evaluate(warm).frequencies
+    low, high = (np.exp(network.alpha * ranges) / per_block).T @ network.max_hz
+    barriers_s = 1.01 * least_barrier_s(problem, of) * BARRIERS
+    if warm is not None:
+        barriers_s = np.append(barriers_s[::2], problem.evaluate(warm).frequencies.barrier_s * AROUND)
+    evaluated = scan(barriers_s, np.geomspace(0.15 * low, 0.97 * high, RATES))
+    while not np.isfinite(objectives[0]):  # the budgets allow no such barrier: longer ones
+        barriers_s = barriers_s * BARRIERS[-1]
+        evaluated += scan(barriers_s, np.geomspace(1e-3 * low, 0.97 * high, 4 * RATES))
+    centre = problem.evaluate(of.twin_options(plans[0])).frequencies
     for within, factor, barriers, rates in ZOOMS:
         evaluated += scan(
             centre.barrier_s * np.linspace(1 - within, 1 + within, barriers),
             centre.block_rate * np.geomspace(1 / factor, factor, rates),
         )
-        if np.isfinite(objectives[0]):
-            centre = problem.evaluate(of.twin_options(plans[0])).frequencies
-        elif warm is not None:
-            return search(problem, of, choices, None)
+        centre = problem.evaluate(of.twin_options(plans[0])).frequencies
     source = _source(choices, ranges, BUCKETS)
     for kept in np.flatnonzero(np.isfinite(objectives)):
         objectives[kept], more = searching.exchange(
@@ -123,9 +121,9 @@ def _source(choices: Choices | None, ranges: Vector, buckets: int) -> tuple[Any,
     """What the curves are made from: the lists with the bucket of each choice, or nothing and then hulls."""
     if choices is None:
         nothing = np.zeros(0)
-        return False, np.zeros(1, np.int64), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), nothing, nothing
+        return False, np.zeros(1, np.int64), np.zeros((0, 0), np.int32), np.zeros(0, np.int32), nothing, nothing
     counts = np.diff(choices.starts)
     span = np.repeat(np.maximum(ranges[:, 1] - ranges[:, 0], 1e-300), counts)
     share = (choices.earned - np.repeat(ranges[:, 0], counts)) / span
-    bucket = np.clip(buckets * share, 0, buckets - 1).astype(np.int64)
+    bucket = np.clip(buckets * share, 0, buckets - 1).astype(np.int32)
     return True, choices.starts, choices.picks, bucket, choices.worth, choices.easiness

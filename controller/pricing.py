@@ -94,14 +94,14 @@ def price(
             continue
         by_barrier, by_rate = 0.0, 0.0
         if left > 0:
-            mined = (left * rate / kappa) ** (1 / 3)
+            mined = np.cbrt(left * rate / kappa)
             if mined >= max_hz:
                 mined = max_hz
             else:
                 by_barrier = mined * growth / (3 * left) * half_s
                 by_rate = mined / (3 * rate) * half_rate
         else:
-            mined = min(max_hz, (max(high_left, 0.0) * box[3] / kappa) ** (1 / 3))
+            mined = min(max_hz, np.cbrt(max(high_left, 0.0) * box[3] / kappa))
         for corner in range(4):
             signed = mined + (by_barrier if corner >= 2 else -by_barrier) + (by_rate if corner % 2 else -by_rate)
             supply[a, corner] = easiness[c] * signed

@@ -51,7 +51,7 @@ class Reputation:
             raise ValueError(f"reference_flops {self.reference_flops} must be above 0 and finite")
         if len(self.knots) != len(self.values) or len(self.knots) < 2:
             raise ValueError("at least two knots, each with its value")
-        if self.knots[0] != 0 or not (np.diff(self.knots) > 0).all():
+        if self.knots[0] != 0 or not (np.diff(self.knots) > 0).all() or not np.isfinite(self.knots[-1]):
             raise ValueError("knots must rise from 0")
         if not np.isfinite(self.values).all() or self.values[0] < 0 or (np.diff(self.values) < 0).any():
             raise ValueError("a reputation must be finite, at least 0, and must not fall with more work")

@@ -212,6 +212,16 @@ def knapsack(
     `price`, on lambda, is small: of plans that reach Lambda and cost about the same, the one that mines most.
     """
     aps, buckets = left_j.shape
+    mined, most = np.zeros((aps, buckets)), 0.0
+    for j in range(aps):
+        most_here = 0.0
+        for b in range(buckets):
+            if left_j[j, b] > 0:
+                mined[j, b] = min(max_hz[j], np.cbrt(left_j[j, b] * rate / kappa[j])) * easiness[j, b]
+                most_here = max(most_here, mined[j, b])
+        most += most_here
+    if most < rate:
+        return False
     value = np.full(SHARES + 1, math.inf)
     value[0] = 0.0
     taken = np.full((aps, SHARES + 1), NOTHING, np.int64)
@@ -221,10 +231,11 @@ def knapsack(
         for b in range(buckets):
             if left_j[j, b] <= 0:
                 continue
-            mined = min(max_hz[j], (left_j[j, b] * rate / kappa[j]) ** (1 / 3)) * easiness[j, b]
-            share = int(min(mined / rate, 1.0) * SHARES)
-            cost = worth[j, b] - price * mined
+            share = int(min(mined[j, b] / rate, 1.0) * SHARES)
+            cost = worth[j, b] - price * mined[j, b]
             for q in range(SHARES + 1):
+                if value[q] == math.inf:
+                    continue
                 total = value[q] + cost
                 reached = min(q + share, SHARES)
                 if total < better[reached]:
@@ -391,7 +402,7 @@ def exchange(
         for j in range(aps):
             for b in range(buckets):
                 full[j, b] = max_hz[j] * c_easiness[j, b]
-                scarce[j, b] = (left_j[j, b] / kappa[j]) ** (1 / 3) * c_easiness[j, b] if left_j[j, b] > 0 else 0.0
+                scarce[j, b] = np.cbrt(left_j[j, b] / kappa[j]) * c_easiness[j, b] if left_j[j, b] > 0 else 0.0
             if left_j[j, current[j]] <= 0:
                 current[j] = int(np.argmax(left_j[j]))
             chosen[j] = current[j]

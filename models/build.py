@@ -1,14 +1,18 @@
 """From a reference to a network: which kind of name goes to which builder.
 
-A name with a colon, dot or slash is the user's own code or file; any other name is a toy net or a torchvision
-model. Nothing is guessed: a name of neither kind is an error that offers near ones.
+A name with a colon, dot or slash is the user's own code or file; any other name is a toy net, a network for 32x32 or
+a torchvision model. Nothing is guessed: a name of no kind is an error that offers near ones.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
+
+from torch import nn
 
 from splitnet.errors import ModelError
+from splitnet.models.cifar import CIFAR_NETS, INPUT_SHAPE
 from splitnet.models.exported import build_exported
 from splitnet.models.reference import BuiltModel, ModelRef, is_code
 from splitnet.models.seeding import build_seeded, example_input
@@ -35,15 +39,19 @@ def build_model(ref: ModelRef) -> BuiltModel:
             )
         return build_user(ref)
     if ref.name in TOY_NETS:
-        return _build_toy(ref)
+        return _build_fixed(ref, TOY_NETS[ref.name].factory, TOY_NETS[ref.name].input_shapes)
+    if ref.name in CIFAR_NETS:
+        return _build_fixed(ref, CIFAR_NETS[ref.name], (INPUT_SHAPE,))
     if ref.name in families():
         return build_zoo(ref)
-    near = difflib.get_close_matches(ref.name, [*TOY_NETS, *families()], n=3)
+    near = difflib.get_close_matches(ref.name, [*TOY_NETS, *CIFAR_NETS, *families()], n=3)
     hint = f"; near names: {', '.join(near)}" if near else ""
     raise ModelError(f"no model {ref.name!r}{hint}; `splitnet models` lists all")
 
 
-def _build_toy(ref: ModelRef) -> BuiltModel:
+def _build_fixed(
+    ref: ModelRef, factory: Callable[[], nn.Module], input_shapes: tuple[tuple[int, ...], ...]
+) -> BuiltModel:
     for given, option in (
         (ref.weights, "weights"),
         (ref.input_size, "input-size"),
@@ -51,11 +59,10 @@ def _build_toy(ref: ModelRef) -> BuiltModel:
     ):
         if given is not None:
             raise ModelError(f"{ref.name} has fixed inputs and no published weights; drop --{option}")
-    toy = TOY_NETS[ref.name]
     return BuiltModel(
         ref=ref,
-        module=build_seeded(toy.factory, ref.seed).eval().requires_grad_(False),
-        args=example_input(toy.input_shapes, ref.batch, ref.seed),
+        module=build_seeded(factory, ref.seed).eval().requires_grad_(False),
+        args=example_input(input_shapes, ref.batch, ref.seed),
         kwargs={},
         random_weights=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from splitnet.models.cifar import CIFAR_NETS, INPUT_SHAPE
 from splitnet.models.toy import TOY_NETS
 from splitnet.models.zoo import families, input_shape, weights_of
 
@@ -25,10 +26,11 @@ class CatalogueEntry:
 
 
 def catalogue() -> tuple[CatalogueEntry, ...]:
-    """All built-in models: torchvision's by family and name, then the toy nets."""
+    """All built-in models: torchvision's by family and name, those for 32x32, then the toy nets."""
     zoo = [
         CatalogueEntry(name, family, (input_shape(name),), tuple(member.name for member in weights_of(name)))
         for name, family in families().items()
     ]
+    cifar = [CatalogueEntry(name, "classification", (INPUT_SHAPE,), ()) for name in CIFAR_NETS]
     toys = [CatalogueEntry(toy.name, "toy", toy.input_shapes, ()) for toy in TOY_NETS.values()]
-    return (*zoo, *toys)
+    return (*zoo, *cifar, *toys)

@@ -45,6 +45,8 @@ WORKERS = tuple(
         "probing",
         "calibrating",
         "validating",
+        "simulating",
+        "simulation_workers",
         "commands",
         "cli",
         "testbed",

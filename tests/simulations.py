@@ -1,0 +1,131 @@
+"""A scenario of three layers, small enough that a job takes a blink, and ways to run simulations of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from splitnet.scenario import Scenario, scenario_from_text
+from splitnet.simulating import open_folder, simulate
+from splitnet.simulation_folder import TRACES
+from splitnet.simulation_jobs import SimulateSettings
+from splitnet.simulation_result import Simulation
+
+LAYER_FLOPS = (40_000_000, 30_000_000, 30_000_000)
+GATEWAY_HZ, FLOPS_PER_CYCLE = 1e9, 4
+
+TINY = f"""
+[scenario]
+name = "tiny"
+slots = 8
+v = 4
+
+[dnn.net]
+layer_flops = {list(LAYER_FLOPS)}
+payload_bits = [300000, 100000, 0]
+
+[devices]
+count = 3
+points = [5, 15]
+dnn = "net"
+
+[gateways]
+count = 2
+frequency_hz = {GATEWAY_HZ}
+flops_per_cycle = {FLOPS_PER_CYCLE}
+kappa = 1e-28
+send_w = 0.2
+energy_j = [0.7, 1.2]
+
+[aps]
+count = 2
+max_hz = [3e9, 5e9]
+flops_per_cycle = 8
+kappa = 1e-28
+energy_j = [1.8, 4.9]
+
+[link]
+bandwidth_hz = 1.5e6
+distance_m = [20, 150]
+
+[mining]
+cycles_per_block = 8e9
+cycles_per_hash = 1000
+
+[reputation]
+reference_flops = 2e9
+
+[c6]
+u_min = 0.1
+u_max = 0.4
+"""
+
+
+def tiny() -> Scenario:
+    return scenario_from_text(TINY, "tiny.toml")
+
+
+def asked(*policies: str, **changes: Any) -> SimulateSettings:
+    """Eight slots of two worlds at V = 4, but for the changes."""
+    settings: dict[str, Any] = {"slots": 8, "v": (4.0,), "seeds": 2, **changes}
+    return SimulateSettings(policies or ("dpra", "wdpo"), **settings)
+
+
+def run(path: Path, settings: SimulateSettings, scenario: Scenario | None = None, **options: Any) -> Simulation:
+    """A whole simulation into a new folder."""
+    scenario = scenario or tiny()
+    with open_folder(scenario, settings, path=path) as folder:
+        return simulate(scenario, settings, folder, **options)
+
+
+def resumed(path: Path, settings: SimulateSettings, **options: Any) -> Simulation:
+    scenario = tiny()
+    with open_folder(scenario, settings, resume=path) as folder:
+        return simulate(scenario, settings, folder, **options)
+
+
+def decided(run_dir: Path) -> dict[str, Any]:
+    """All that the jobs of a run decided: the bytes of traces, and their seals without the times."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in (run_dir / TRACES).glob("*.npz")}
+    for path in (run_dir / TRACES).glob("*.json"):
+        seal = json.loads(path.read_text())
+        assert len(seal.pop("solve_s")) > 0
+        del seal["digest"]  # of the times too
+        found[path.name] = seal
+    return found
+
+
+# --- processes
+
+DEADLINE_S = 100.0
+
+
+def processes() -> dict[int, tuple[int, int]]:
+    """Parent and group of every process that has not ended."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, group = status.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it has ended meanwhile
+            continue
+        if state != "Z":
+            found[int(status.parent.name)] = int(parent), int(group)
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """What a process has started, and what those have."""
+    return [
+        one for child, (parent, _) in processes().items() if parent == pid for one in (child, *descendants(child))
+    ]
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for it, within the deadline."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"{what} did not come in {DEADLINE_S} s"
+        time.sleep(0.02)
