@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from splitnet.scenario import Scenario, scenario_from_text
-from splitnet.simulating import open_folder, simulate
-from splitnet.simulation_folder import TRACES
-from splitnet.simulation_jobs import SimulateSettings
-from splitnet.simulation_result import Simulation
+from splitnet.simulating.folder import TRACES
+from splitnet.simulating.jobs import SimulateSettings
+from splitnet.simulating.result import Simulation
+from splitnet.simulating.run import open_folder, simulate
 
 LAYER_FLOPS = (40_000_000, 30_000_000, 30_000_000)
 GATEWAY_HZ, FLOPS_PER_CYCLE = 1e9, 4

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from splitnet.simulation_folder import TRACES
+from splitnet.simulating.folder import TRACES
 from tests.commands import Run
 from tests.simulations import DEADLINE_S, TINY, decided, processes, until
 

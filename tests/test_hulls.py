@@ -77,7 +77,8 @@ def test_the_least_between_edges(seed: int) -> None:
 def test_sums_along_a_hull_are_those_of_its_options() -> None:
     chance = np.random.default_rng(0)
     columns = chance.random((4, 6, 5))
-    sums, picks = hull_sums(*columns, np.full(6, 5), np.array([0.0, 0.5, 1.0]))
+    ready_s, used_j, cycles, flops = columns
+    sums, picks = hull_sums(ready_s, used_j, cycles, flops, np.full(6, 5), np.array([0.0, 0.5, 1.0]))
     for total, chosen in zip(sums, picks, strict=True):
         assert total == pytest.approx([column[np.arange(6), chosen].sum() for column in columns])
 

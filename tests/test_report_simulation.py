@@ -29,8 +29,8 @@ from splitnet.report.simulation_figures import (
     draw_reputation,
     draw_simulation,
 )
-from splitnet.simulation_jobs import Jobs, SimulateSettings
-from splitnet.simulation_result import Interval, Outcome, Simulation
+from splitnet.simulating.jobs import Jobs, SimulateSettings
+from splitnet.simulating.result import Interval, Outcome, Simulation
 
 FACTORS = {"dpra": 1.0, "wdpo": 1.6, "wtcm-fair": 0.9}
 """Latency of each policy in units of dpra's, which is 1 + 1/V seconds, times DTs / 12."""

@@ -28,11 +28,11 @@ from splitnet.controller.slot import Observation
 from splitnet.controller.world import World
 from splitnet.errors import SettingsError, WorkerError
 from splitnet.files import sealed
-from splitnet.simulating import open_folder, plan_jobs
-from splitnet.simulation_folder import COLUMNS, FORMAT, MANIFEST, SEAL, TRACES, SimulationFolder, load, save
-from splitnet.simulation_jobs import MOST_SEEDS, Job, Jobs, SimulateSettings
-from splitnet.simulation_result import read_outcomes, relative
-from splitnet.simulation_workers import SAMPLE_SEED, SAMPLE_SLOTS, Order, do_job, run_jobs
+from splitnet.simulating.folder import COLUMNS, FORMAT, MANIFEST, SEAL, TRACES, SimulationFolder, load, save
+from splitnet.simulating.jobs import MOST_SEEDS, Job, Jobs, SimulateSettings
+from splitnet.simulating.result import read_outcomes, relative
+from splitnet.simulating.run import open_folder, plan_jobs
+from splitnet.simulating.workers import SAMPLE_SEED, SAMPLE_SLOTS, Order, do_job, run_jobs
 from tests.simulations import (
     DEADLINE_S,
     FLOPS_PER_CYCLE,
@@ -304,7 +304,7 @@ def test_a_run_of_another_scenario_is_not_gone_on_with(tmp_path: Path, monkeypat
     more = tiny().with_devices(4)
     with pytest.raises(SettingsError, match=r"^scenario tiny has changed since the run in .* was begun; choose"):
         open_folder(more, asked(), resume=tmp_path)
-    monkeypatch.setattr("splitnet.simulating.metadata.version", lambda name: "0.0")
+    monkeypatch.setattr("splitnet.simulating.run.metadata.version", lambda name: "0.0")
     with pytest.raises(SettingsError, match=r"was begun with splitnet .*, not 0.0; choose another folder"):
         open_folder(tiny(), asked(), resume=tmp_path)
 

@@ -16,7 +16,7 @@ from splitnet.terminal import Terminal
 
 if TYPE_CHECKING:
     from splitnet.scenario import Scenario
-    from splitnet.simulation_jobs import SimulateSettings
+    from splitnet.simulating.jobs import SimulateSettings
 
 app = typer.Typer()
 
@@ -64,9 +64,9 @@ def simulate(
     from splitnet.report.simulation import infeasible_lines, simulation_table
     from splitnet.report.simulation_figures import draw_simulation
     from splitnet.scenario import load_scenario
-    from splitnet.simulating import open_folder
-    from splitnet.simulating import simulate as run_simulation
-    from splitnet.simulation_folder import WAY_OUT
+    from splitnet.simulating.folder import WAY_OUT
+    from splitnet.simulating.run import open_folder
+    from splitnet.simulating.run import simulate as run_simulation
 
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs {jobs} is below 1")
@@ -105,8 +105,8 @@ def _settings(
     resume: Path | None,
 ) -> SimulateSettings:
     """What was asked for; the rest is the scenario's, or that of the run that is gone on with."""
-    from splitnet.simulation_folder import read_settings
-    from splitnet.simulation_jobs import DEFAULT_SEEDS, SimulateSettings
+    from splitnet.simulating.folder import read_settings
+    from splitnet.simulating.jobs import DEFAULT_SEEDS, SimulateSettings
 
     before = None if resume is None else read_settings(resume)
     policies = DEFAULT_POLICIES if policy is None else policy

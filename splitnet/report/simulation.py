@@ -1,7 +1,7 @@
 """A simulation for people, in the terminal: a row for each policy at each V and number of DTs.
 
 Decides how figures are rounded and named. Computes no statistics of its own: they come from
-`splitnet.simulation_result`.
+`splitnet.simulating.result`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import rich.box
 from rich.table import Table
 
 from splitnet.report.drawing import human_count
-from splitnet.simulation_result import REFERENCE, Interval, Outcome, Simulation
+from splitnet.simulating.result import REFERENCE, Interval, Outcome, Simulation
 
 FEW_APS = 3
 """Up to this many, each AP's mean reputation stands in the table; above, the least and the most."""

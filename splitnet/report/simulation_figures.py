@@ -1,7 +1,7 @@
 """The figures of a simulation that a paper needs, each as PNG and SVG.
 
 Decides how they look, and which of them a run has the data for. Computes no statistics of its own: they come from
-`splitnet.simulation_result`.
+`splitnet.simulating.result`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from splitnet.controller.simulation import half_width
 from splitnet.files import replacing
 from splitnet.report.drawing import human_count, new_figure, save_figure, tidy
 from splitnet.report.simulation import decimals, headline, relative_text, short
-from splitnet.simulation_folder import WAY_OUT
-from splitnet.simulation_result import REFERENCE, Outcome, Simulation
+from splitnet.simulating.folder import WAY_OUT
+from splitnet.simulating.result import REFERENCE, Outcome, Simulation
 
 # Okabe and Ito's palette; policies that share a colour differ in their line and marker.
 STYLES = {

@@ -28,7 +28,7 @@ from splitnet.controller.simulation import Trace
 from splitnet.errors import SettingsError
 from splitnet.files import read_sealed, refusals, replacing, write_sealed
 from splitnet.rundir import RUNS_WAY_OUT, create_run_dir
-from splitnet.simulation_jobs import Job, SimulateSettings
+from splitnet.simulating.jobs import Job, SimulateSettings
 
 FORMAT = 1
 """Version of the folder's layout and of the seals; others are refused."""

@@ -16,8 +16,8 @@ from splitnet.controller.policy import Setting
 from splitnet.controller.simulation import BATCHES, Summary, Trace, combine, half_width, summary
 from splitnet.controller.slot import Matrix, Vector
 from splitnet.errors import SettingsError
-from splitnet.simulation_folder import load
-from splitnet.simulation_jobs import Job, Jobs
+from splitnet.simulating.folder import load
+from splitnet.simulating.jobs import Job, Jobs
 
 REFERENCE = "dpra"
 """The policy with which all are compared."""

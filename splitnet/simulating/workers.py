@@ -26,8 +26,8 @@ from splitnet.controller.policies import make_policy, spec_of
 from splitnet.controller.simulation import Trace, simulate
 from splitnet.errors import SettingsError, SplitnetError, WorkerError
 from splitnet.scenario import Scenario
-from splitnet.simulation_folder import save
-from splitnet.simulation_jobs import Job
+from splitnet.simulating.folder import save
+from splitnet.simulating.jobs import Job
 
 SAMPLE_SEED = 2**63
 """Of the slots on which static cuts are chosen; none that a run is judged on has it."""

@@ -18,10 +18,10 @@ from splitnet.controller.policies import fair_gamma, spec_of
 from splitnet.errors import SettingsError
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.scenario import Scenario
-from splitnet.simulation_folder import Asked, SimulationFolder, load
-from splitnet.simulation_jobs import Job, Jobs, SimulateSettings
-from splitnet.simulation_result import REFERENCE, Simulation, read_outcomes
-from splitnet.simulation_workers import Order, at_devices, run_jobs
+from splitnet.simulating.folder import Asked, SimulationFolder, load
+from splitnet.simulating.jobs import Job, Jobs, SimulateSettings
+from splitnet.simulating.result import REFERENCE, Simulation, read_outcomes
+from splitnet.simulating.workers import Order, at_devices, run_jobs
 
 VERSIONS = ("splitnet", "numpy", "numba", "scipy")
 

@@ -1,0 +1,1 @@
+"""`splitnet simulate`: jobs over cores, their run folder, and what comes of them. Start with `run.py`."""
