@@ -29,7 +29,7 @@ BUCKETS = 256
 """Of reputation, on the curve of an AP."""
 COARSER = 4
 """So many of them are one while scanning and while exchanging pairs."""
-KEPT = 6
+KEPT = 3
 """Plans that are carried from scan to exchange."""
 ROUNDS = 8
 """At most, of exchanging."""
@@ -86,10 +86,11 @@ def search(
     world = (network.ap_of, network.max_hz, network.kappa, observation.ap_energy_j, problem.v, network.blocks)
     plans, objectives = np.zeros((KEPT, *of.gateways.shape), dtype=np.int64), np.full(KEPT, np.inf)
 
+    fine, coarse = _sources(choices, ranges)
+
     def scan(barriers_s: Vector, rates: Vector) -> int:
-        buckets = BUCKETS // COARSER
         evaluated: int = searching.scan(
-            barriers_s, rates, buckets, _source(choices, ranges, buckets), tables, world, plans, objectives
+            barriers_s, rates, BUCKETS // COARSER, coarse, tables, world, plans, objectives
         )
         return evaluated
 
@@ -108,22 +109,26 @@ def search(
             centre.block_rate * np.geomspace(1 / factor, factor, rates),
         )
         centre = problem.evaluate(of.twin_options(plans[0])).frequencies
-    source = _source(choices, ranges, BUCKETS)
     for kept in np.flatnonzero(np.isfinite(objectives)):
         objectives[kept], more = searching.exchange(
-            plans[kept], objectives[kept], ROUNDS, BUCKETS, COARSER, source, tables, world
+            plans[kept], objectives[kept], ROUNDS, BUCKETS, COARSER, fine, tables, world
         )
         evaluated += more
     return plans[int(objectives.argmin())], evaluated
 
 
-def _source(choices: Choices | None, ranges: Vector, buckets: int) -> tuple[Any, ...]:
-    """What the curves are made from: the lists with the bucket of each choice, or nothing and then hulls."""
+def _sources(choices: Choices | None, ranges: Vector) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What the curves are made from, fine and coarse: lists with each choice's bucket, or nothing, then hulls."""
     if choices is None:
         nothing = np.zeros(0)
-        return False, np.zeros(1, np.int64), np.zeros((0, 0), np.int32), np.zeros(0, np.int32), nothing, nothing
+        hulls = False, np.zeros(1, np.int64), np.zeros((0, 0), np.int32), np.zeros(0, np.int32), nothing, nothing
+        return hulls, hulls
     counts = np.diff(choices.starts)
-    span = np.repeat(np.maximum(ranges[:, 1] - ranges[:, 0], 1e-300), counts)
-    share = (choices.earned - np.repeat(ranges[:, 0], counts)) / span
-    bucket = np.clip(buckets * share, 0, buckets - 1).astype(np.int32)
-    return True, choices.starts, choices.picks, bucket, choices.worth, choices.easiness
+    per_unit = BUCKETS / np.maximum(ranges[:, 1] - ranges[:, 0], 1e-300)
+    share = (choices.earned - np.repeat(ranges[:, 0], counts)) * np.repeat(per_unit, counts)
+    bucket = np.clip(share, 0, BUCKETS - 1).astype(np.int32)
+    fine, coarse = (
+        (True, choices.starts, choices.picks, of, choices.worth, choices.easiness)
+        for of in (bucket, bucket // COARSER)
+    )
+    return fine, coarse
