@@ -55,7 +55,7 @@ from splitnet.scenario import load_scenario
 from splitnet.terminal import Terminal
 
 RESULTS = Path(__file__).parent / "results" / "solvers.json"
-TOLERANCE, CLOSER, TIME_LIMIT_S = 1e-3, 1e-4, 60.0
+TOLERANCE, CLOSER, TIME_LIMIT_S = 1e-3, 1e-4, 20.0
 """What `exact` proves while it is timed, what it proves to judge others, and the time it gets for each."""
 CALLS = 20
 """Of a call of microseconds in one sample."""

@@ -178,3 +178,27 @@ def test_enough_is_halved_when_a_box_has_too_many_plans(monkeypatch: pytest.Monk
     found = solve_exact(problem, tolerance=1e-4, time_limit_s=20)
     assert found.plan.objective == pytest.approx(best.objective, rel=1e-3)
     assert found.lower_bound <= best.objective + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_better_machines_never_make_the_best_plan_worse(seed: int) -> None:
+    """More energy, a faster link, or fewer cycles for the same work: nothing that was possible ceases to be."""
+    problem = random_problem(seed, twins=8, gateways=4, aps=2)
+    seen = problem.observation
+    better = (
+        replace(problem, observation=replace(seen, ap_energy_j=1.5 * seen.ap_energy_j)),
+        replace(problem, observation=replace(seen, rate_bps=1.5 * seen.rate_bps)),
+        replace(
+            problem,
+            network=replace(
+                problem.network,
+                tables=tuple(replace(table, ap_cycles=table.ap_cycles / 1.5) for table in problem.network.tables),
+            ),
+        ),
+    )
+    best = solve_exact(problem, tolerance=1e-6).plan.objective
+    for other in better:
+        found = solve_exact(other, tolerance=1e-6).plan
+        assert found.objective <= best + 1e-9 * abs(best) + 1e-6 * problem.v * found.latency_s
+        online_too = solve_online(other).plan
+        assert gap(problem, online_too.objective, found.objective, found.latency_s) <= 0.01
