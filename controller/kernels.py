@@ -8,8 +8,10 @@ Arrays: ready_s, cycles and ap_of are [gateways]; max_hz, kappa, energy_j and cy
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,7 +21,26 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+COMPILED_FILES = ("hulls.py", "kernels.py", "lower_bound.py", "pricing.py", "searching.py")
+"""Where compiled functions stand; they call each other across these files."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _forget_stale() -> None:
+    """Removes what was compiled before the last change to any of these files.
+
+    numba looks at a function's own file only: a caller of something that has changed elsewhere would stay as it was.
+    """
+    folder = Path(__file__).parent
+    changed_s = max((folder / name).stat().st_mtime for name in COMPILED_FILES)
+    for index in (folder / "__pycache__").glob("*.nbi"):
+        with contextlib.suppress(OSError):  # another process was first, or it is not ours to write
+            if index.stat().st_mtime < changed_s:
+                index.unlink()
+
+
+_forget_stale()
 
 
 def compiled(function: Function) -> Function:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,3 +173,26 @@ def test_no_energy_left_is_no_rate() -> None:
     rate, slope = rate_at(serving, 1.5 - 1e-9)
     assert rate == 0
     assert slope == math.inf
+
+
+def test_what_was_compiled_before_a_change_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(kernels.__file__).parent
+    for name in kernels.COMPILED_FILES:
+        shutil.copy(folder / name, tmp_path)
+        os.utime(tmp_path / name, (1000, 1000))
+    os.utime(tmp_path / "hulls.py", (2000, 2000))
+    old, new = tmp_path / "__pycache__/searching.old.nbi", tmp_path / "__pycache__/searching.new.nbi"
+    old.parent.mkdir()
+    for index, time_s in ((old, 1500), (new, 2500)):
+        index.touch()
+        os.utime(index, (time_s, time_s))
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
+    kernels._forget_stale()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_the_files_with_compiled_functions_are_known() -> None:
+    folder = Path(kernels.__file__).parent
+    found = sorted(path.name for path in folder.glob("*.py") if "\n@compiled\n" in path.read_text())
+    assert tuple(found) == kernels.COMPILED_FILES
