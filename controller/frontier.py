@@ -22,14 +22,14 @@ from splitnet.controller.slot import TOLERANCE, SlotProblem
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-MOST_OPTIONS = 20_000
-"""Combinations at a gateway that are still listed."""
+MOST_COMBINATIONS = 20_000
+"""Of a gateway's DTs' cuts, that are still listed."""
 SAME = 1e-12
 """Relative: amounts of work nearer than this are equal, whatever the order they were added in."""
 ENERGY_SHARES = (0.0, 0.3, 0.6, 0.9, 1.0)
 """Weights of energy against readiness along which a large gateway's hulls are taken, so that C4 finds its points."""
-HULL_BUCKETS = 192
-"""Of work, in each of which a large gateway keeps the point that is ready first."""
+HULL_OPTIONS = 192
+"""That a gateway has at most where its DTs are too many to list their combinations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,11 +107,11 @@ class Choices:
     easiness: Vector
 
 
-def frontier(problem: SlotProblem) -> Frontier:
-    """The options of all gateways; the caller has asked `SlotProblem.check`."""
+def frontier(problem: SlotProblem, most_options: int | None = None) -> Frontier:
+    """The options of all gateways, at most so many of each; the caller has asked `SlotProblem.check`."""
     network = problem.network
     options = tuple(
-        _options(problem, np.flatnonzero(network.gateway_of == gateway), float(budget_j))
+        _options(problem, np.flatnonzero(network.gateway_of == gateway), float(budget_j), most_options)
         for gateway, budget_j in enumerate(problem.observation.gateway_energy_j)
     )
     own = [np.flatnonzero(network.ap_of == ap) for ap in range(len(network.max_hz))]
@@ -153,11 +153,11 @@ def list_choices(problem: SlotProblem, of: Frontier) -> Choices:
     )
 
 
-def _options(problem: SlotProblem, twins: Indices, budget_j: float) -> GatewayOptions:
+def _options(problem: SlotProblem, twins: Indices, budget_j: float, most_options: int | None) -> GatewayOptions:
     counts = problem.network.counts[twins]
     columns = problem.ready_s[twins], problem.used_j[twins], problem.cycles[twins], problem.flops[twins]
     budget_j *= 1 + TOLERANCE
-    if np.log(counts).sum() > math.log(MOST_OPTIONS):
+    if np.log(counts).sum() > math.log(MOST_COMBINATIONS):
         return _along_hulls(columns, twins, counts, budget_j)
     ready_s, used_j, cycles, flops = np.zeros((4, 1))
     for own, count in enumerate(counts):
@@ -166,11 +166,15 @@ def _options(problem: SlotProblem, twins: Indices, budget_j: float) -> GatewayOp
             for total, column in zip((ready_s, used_j, cycles, flops), columns, strict=True)
         )
     kept = np.flatnonzero(used_j <= budget_j)
-    kept = kept[_undominated(ready_s[kept], cycles[kept], flops[kept])]
+    complete = most_options is None or len(kept) <= most_options
+    if most_options is not None and len(kept) > most_options:
+        kept = kept[_first_ready(ready_s[kept], flops[kept], most_options)]
+    else:
+        kept = kept[_undominated(ready_s[kept], cycles[kept], flops[kept])]
     picks = np.zeros((len(kept), len(twins)), dtype=np.int16)
     if len(twins):
         picks[:] = np.stack(np.unravel_index(kept, tuple(counts)), axis=1)
-    return GatewayOptions(ready_s[kept], cycles[kept], flops[kept], picks, twins, complete=True)
+    return GatewayOptions(ready_s[kept], cycles[kept], flops[kept], picks, twins, complete)
 
 
 def _undominated(ready_s: Vector, cycles: Vector, flops: Vector) -> Indices:
@@ -192,8 +196,14 @@ def _along_hulls(
     sums, picks = hull_sums(ready_s, used_j, cycles, flops, counts, np.array(ENERGY_SHARES))
     ready_s, used_j, cycles, flops = sums.T
     kept = np.flatnonzero(used_j <= budget_j)
-    low, high = flops[kept].min(), flops[kept].max()
-    bucket = ((flops[kept] - low) / max(high - low, 1e-300) * HULL_BUCKETS).astype(np.int64)
-    kept = kept[np.lexsort((ready_s[kept], bucket))]
-    kept = kept[np.append(True, np.diff(np.sort(bucket)) > 0)]
+    kept = kept[_first_ready(ready_s[kept], flops[kept], HULL_OPTIONS)]
     return GatewayOptions(ready_s[kept], cycles[kept], flops[kept], picks[kept], twins, complete=False)
+
+
+def _first_ready(ready_s: Vector, flops: Vector, steps: int) -> Indices:
+    """Places, by rising W: in each of so many equal steps of W the one that is ready first."""
+    low, high = flops.min(), flops.max()
+    step = np.minimum((flops - low) / max(high - low, 1e-300) * steps, steps - 1).astype(np.int64)
+    order = np.lexsort((ready_s, step))
+    first: Indices = order[np.append(True, np.diff(step[order]) > 0)]
+    return first

@@ -23,17 +23,19 @@ from splitnet.controller.slot import SlotProblem, Solution
 Indices = NDArray[np.int64]
 Vector = NDArray[np.float64]
 
+MOST_OPTIONS = 240
+"""Of a gateway; where it has more, those that are ready first in as many steps of work."""
 MOST_LISTED = 60_000
 """Combinations of an AP that are still listed within a slot's time."""
 BUCKETS = 256
 """Of reputation, on the curve of an AP."""
 COARSER = 4
-"""So many of them are one while scanning and while exchanging pairs."""
-KEPT = 3
+"""So many of them are one while scanning."""
+KEPT = 2
 """Plans that are carried from scan to exchange."""
 ROUNDS = 8
 """At most, of exchanging."""
-BARRIERS = 2.2 ** np.linspace(0, 1, 12)
+BARRIERS = 2.2 ** np.linspace(0, 1, 10)
 """Of the first scan, over the least barrier of the slot."""
 AROUND = np.array([0.92, 1.0, 1.08])
 """Barriers around that of the last slot's cuts; with them every other one of the first scan is left out."""
@@ -50,7 +52,7 @@ def solve_online(problem: SlotProblem, warm: Sequence[int] | None = None) -> Sol
     """
     started = time.perf_counter()
     problem.check()
-    of = frontier(problem)
+    of = frontier(problem, most_options=MOST_OPTIONS)
     choices = list_choices(problem, of) if of.combinations() <= MOST_LISTED else None
     plan, evaluated = search(problem, of, choices, warm)
     best = problem.evaluate(of.twin_options(plan))
@@ -111,7 +113,7 @@ def search(
         centre = problem.evaluate(of.twin_options(plans[0])).frequencies
     for kept in np.flatnonzero(np.isfinite(objectives)):
         objectives[kept], more = searching.exchange(
-            plans[kept], objectives[kept], ROUNDS, BUCKETS, COARSER, fine, tables, world
+            plans[kept], objectives[kept], ROUNDS, BUCKETS, fine, tables, world
         )
         evaluated += more
     return plans[int(objectives.argmin())], evaluated

@@ -27,6 +27,10 @@ SHARES = 64
 """Units into which Lambda is divided for the knapsack; shares are rounded down, so what is planned holds."""
 EXTRA = 1e-3
 """What block rate beyond Lambda is worth in the knapsack, of what it is worth at Lambda."""
+STRETCHES = (1.1, 1.03, 1.003, 0.97, 1.0)
+"""Of the current barrier, at which exchanges are judged: many need a little more time than the plan has."""
+MOST_PAIRED = 16_000
+"""Exchanges of two APs' choices that are looked at in a round."""
 NOTHING = -1
 
 
@@ -54,6 +58,7 @@ def listed_curve(
     last: int,
     picks: Any,
     bucket: Any,
+    counts: Any,
     used_j: Any,
     hz: Any,
     max_hz: float,
@@ -63,20 +68,29 @@ def listed_curve(
 ) -> None:
     """Writes, for each bucket of one AP's listed choices first..last-1, the one with most energy left.
 
-    left_j is 0 where no choice of a bucket holds C2 and C5.
+    left_j is 0 where no choice of a bucket holds C2 and C5. The list runs through the options of the last gateway
+    fastest, so what the others take is added up once for all of these.
     """
     chosen[:] = NOTHING
     left_j[:] = 0.0
-    gateways = len(used_j)
-    for c in range(first, last):
+    fastest = 0
+    for g in range(len(counts)):
+        if counts[g]:
+            fastest = g
+    block = max(counts[fastest], 1)
+    for start in range(first, last, block):
         speed, left = 0.0, energy_j
-        for g in range(gateways):
-            speed += hz[g, picks[c, g]]
-            left -= used_j[g, picks[c, g]]
-        b = bucket[c]
-        if speed <= max_hz and left > left_j[b]:
-            left_j[b] = left
-            chosen[b] = c
+        for g in range(fastest):
+            speed += hz[g, picks[start, g]]
+            left -= used_j[g, picks[start, g]]
+        if speed > max_hz or left <= 0:
+            continue
+        for k in range(block):
+            b = bucket[start + k]
+            rest = left - used_j[fastest, k]
+            if rest > left_j[b] and speed + hz[fastest, k] <= max_hz:
+                left_j[b] = rest
+                chosen[b] = start + k
 
 
 @compiled
@@ -119,8 +133,9 @@ def curves(
         spend(barrier_s, ready_s[j], cycles[j], kappa[j], used_j, hz)
         if listed:
             listed_curve(
-                starts[j], starts[j + 1], picks, bucket, used_j, hz, max_hz[j], energy_j[j], left_j[j], chosen
-            )
+                starts[j], starts[j + 1], picks, bucket, counts[j], used_j, hz, max_hz[j], energy_j[j],
+                left_j[j], chosen,
+            )  # fmt: skip
             for b in range(buckets):
                 if chosen[b] != NOTHING:
                     curve_worth[j, b] = worth[chosen[b]]
@@ -363,12 +378,12 @@ def scan(
 
 @compiled
 def exchange(
-    plan: Any, objective: float, rounds: int, buckets: int, coarser: int, source: Any, tables: Any, world: Any
+    plan: Any, objective: float, rounds: int, buckets: int, source: Any, tables: Any, world: Any
 ) -> tuple[float, int]:
     """Improves a plan in place: one AP's choice exchanged, then two APs' at once, until nothing helps.
 
-    What an exchange brings is judged at the barrier of the current plan, and taken only if the exact objective falls.
-    Pairs are exchanged among every `coarser`-th bucket.
+    What an exchange brings is judged at a barrier at or near that of the current plan, and taken only if the exact
+    objective falls. Pairs are exchanged among so few buckets that `MOST_PAIRED` of them are looked at.
 
     Returns:
         The objective, and the number of plans evaluated.
@@ -384,54 +399,62 @@ def exchange(
     trial, p_worth, p_easiness = plan.copy(), np.empty(aps), np.empty(aps)
     chosen, current = np.empty(aps, np.int64), np.empty(aps, np.int64)
     evaluated = 0
+    pairs = aps * (aps - 1) // 2
+    step = math.ceil(buckets / math.sqrt(MOST_PAIRED / pairs)) if pairs else buckets
     for _ in range(rounds):
-        for j in range(aps):
-            total = 0.0
-            for g in range(own):
-                total += flops[j, g, plan[j, g]]
-            earned, p_worth[j], p_easiness[j] = earned_by(total, reputation, j)
-            span = max(ranges[j, 1] - ranges[j, 0], 1e-300)
-            current[j] = min(int(buckets * (earned - ranges[j, 0]) / span), buckets - 1)
-        _, barrier_s = evaluate(
-            plan, p_worth, p_easiness, gateways, ready_s, cycles, ap_of, max_hz, kappa, energy_j, v, blocks
-        )
-        curves(
-            barrier_s * (1 + 1e-12), listed, starts, picks, bucket, worth, easiness, counts, ready_s, cycles, flops,
-            reputation, ranges, max_hz, kappa, energy_j, left_j, c_worth, c_easiness, c_picks,
-        )  # fmt: skip
-        for j in range(aps):
-            for b in range(buckets):
-                full[j, b] = max_hz[j] * c_easiness[j, b]
-                scarce[j, b] = np.cbrt(left_j[j, b] / kappa[j]) * c_easiness[j, b] if left_j[j, b] > 0 else 0.0
-            if left_j[j, current[j]] <= 0:
-                current[j] = int(np.argmax(left_j[j]))
-            chosen[j] = current[j]
-            now_full[j], now_scarce[j] = full[j, chosen[j]], scarce[j, chosen[j]]
         improved = False
-        for j in range(aps):
-            best_value = math.inf
-            for b in range(buckets):
-                if left_j[j, b] <= 0:
-                    continue
-                now_full[j], now_scarce[j] = full[j, b], scarce[j, b]
-                x = root_of_rate(now_full, now_scarce)
-                if x > 0 and v * blocks / x**3 + c_worth[j, b] < best_value:
-                    chosen[j], best_value = b, v * blocks / x**3 + c_worth[j, b]
-            now_full[j], now_scarce[j] = full[j, chosen[j]], scarce[j, chosen[j]]
-        for pairs in range(2):
-            if pairs == 1 and (
-                improved or not best_pair(current, coarser, left_j, full, scarce, c_worth, v, blocks, chosen)
-            ):
-                break
-            take(chosen, c_worth, c_easiness, c_picks, trial, p_worth, p_easiness)
-            evaluated += 1
-            value, _ = evaluate(
-                trial, p_worth, p_easiness, gateways, ready_s, cycles, ap_of, max_hz, kappa, energy_j, v, blocks
+        for stretch in STRETCHES:
+            for j in range(aps):
+                total = 0.0
+                for g in range(own):
+                    total += flops[j, g, plan[j, g]]
+                earned, p_worth[j], p_easiness[j] = earned_by(total, reputation, j)
+                span = max(ranges[j, 1] - ranges[j, 0], 1e-300)
+                current[j] = min(int(buckets * (earned - ranges[j, 0]) / span), buckets - 1)
+            _, barrier_s = evaluate(
+                plan, p_worth, p_easiness, gateways, ready_s, cycles, ap_of, max_hz, kappa, energy_j, v, blocks
             )
-            if value < objective - 1e-12 * abs(objective):
-                objective = value
-                plan[:] = trial
-                improved = True
+            curves(
+                barrier_s * stretch * (1 + 1e-12), listed, starts, picks, bucket, worth, easiness, counts, ready_s,
+                cycles, flops, reputation, ranges, max_hz, kappa, energy_j, left_j, c_worth, c_easiness, c_picks,
+            )  # fmt: skip
+            there = True
+            for j in range(aps):
+                for b in range(buckets):
+                    full[j, b] = max_hz[j] * c_easiness[j, b]
+                    scarce[j, b] = np.cbrt(left_j[j, b] / kappa[j]) * c_easiness[j, b] if left_j[j, b] > 0 else 0.0
+                if left_j[j, current[j]] <= 0:
+                    current[j] = int(np.argmax(left_j[j]))
+                    there = there and left_j[j, current[j]] > 0
+                chosen[j] = current[j]
+                now_full[j], now_scarce[j] = full[j, chosen[j]], scarce[j, chosen[j]]
+            if not there:
+                continue
+            for j in range(aps):
+                best_value = math.inf
+                for b in range(buckets):
+                    if left_j[j, b] <= 0:
+                        continue
+                    now_full[j], now_scarce[j] = full[j, b], scarce[j, b]
+                    x = root_of_rate(now_full, now_scarce)
+                    if x > 0 and v * blocks / x**3 + c_worth[j, b] < best_value:
+                        chosen[j], best_value = b, v * blocks / x**3 + c_worth[j, b]
+                now_full[j], now_scarce[j] = full[j, chosen[j]], scarce[j, chosen[j]]
+            for ways in range(2):
+                if ways == 1:
+                    # STRETCHES ends with 1: the curves are those of the plan's own barrier
+                    last = stretch == 1.0 and not improved and step <= buckets // 8
+                    if not last or not best_pair(current, step, left_j, full, scarce, c_worth, v, blocks, chosen):
+                        break
+                take(chosen, c_worth, c_easiness, c_picks, trial, p_worth, p_easiness)
+                evaluated += 1
+                value, _ = evaluate(
+                    trial, p_worth, p_easiness, gateways, ready_s, cycles, ap_of, max_hz, kappa, energy_j, v, blocks
+                )
+                if value < objective - 1e-12 * abs(objective):
+                    objective = value
+                    plan[:] = trial
+                    improved = True
         if not improved:
             break
     return objective, evaluated
