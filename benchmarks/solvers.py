@@ -256,16 +256,17 @@ def exact_and_online(counts: Counts) -> list[Row]:
             timed = found["exact"][0]
             judge = solve_exact(problem, timed.plan.options, tolerance=CLOSER, time_limit_s=JUDGE_LIMIT_S)
             unit = problem.v * judge.plan.latency_s
+            bound = max(judge.lower_bound, timed.lower_bound)
             row: Row = {
                 "world": world,
                 "slot": slot,
                 "latency_s": judge.plan.latency_s,
                 "proved": timed.gap(timed.plan.latency_s, problem.v),
-                "judge_gap": judge.gap(judge.plan.latency_s, problem.v),
+                "judge_gap": (judge.plan.objective - bound) / unit,
             }
             for name, (solution, taken_s) in found.items():
                 row[f"{name}_s"] = taken_s
-                row[f"{name}_gap"] = (solution.plan.objective - judge.lower_bound) / unit
+                row[f"{name}_gap"] = (solution.plan.objective - bound) / unit
                 row[f"{name}_loss"] = (solution.plan.objective - judge.plan.objective) / unit
                 row[f"{name}_excess_j"] = float(solution.plan.excess_j.max(initial=0.0))
             last = found["warm"][0].plan.options
