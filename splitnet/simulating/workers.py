@@ -17,8 +17,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -160,6 +162,13 @@ def run_jobs(
             worker.stop()
         for worker in pool:
             worker.wait_stopped()
+        _end_server()
+
+
+def _end_server() -> None:
+    """Ends the server that the workers came from; left alone it would outlive its owner by a moment."""
+    server: Any = forkserver._forkserver
+    server._stop()  # nothing public ends it
 
 
 def _told(running: Sequence[_Worker]) -> str:
