@@ -2,7 +2,7 @@
 
 MODEL.md section 2b. A box holds ranges of Theta and Lambda and, for each AP, the choices that are still possible in
 it (`pricing.py` bounds it). What cannot be part of a better plan is struck out; few enough joint choices are
-evaluated one by one; else the box is halved where its bound is loosest. Large price steps hide behind reputation:
+evaluated one by one; else the box is halved where its bound is loosest. Large steps in price hide behind reputation:
 easiness grows as exp(alpha U), so an AP's range of U is halved like the other two.
 
 Looks at every AP's combinations of cuts, so it serves small slots; larger ones are refused in one line.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from splitnet.controller import pricing
 from splitnet.controller.frontier import Choices, Frontier, frontier, list_choices
-from splitnet.controller.online import least_barrier_s, search
+from splitnet.controller.online import inputs, least_barrier_s, search
 from splitnet.controller.slot import SlotPlan, SlotProblem, Solution
 from splitnet.errors import SettingsError
 
@@ -81,10 +81,8 @@ class _Search:
     """The state of one branch and bound."""
 
     def __init__(self, problem: SlotProblem, of: Frontier, choices: Choices, start: SlotPlan) -> None:
-        network = problem.network
         self.problem, self.of, self.choices, self.best = problem, of, choices, start
-        self.aps = (network.max_hz, network.kappa, problem.observation.ap_energy_j)
-        self.weight = (problem.v, network.blocks)
+        self.inputs = ((choices.picks, choices.worth, choices.easiness), *inputs(problem, of))
         self.boxes = 0
 
     def run(self, tolerance: float, time_limit_s: float) -> float:
@@ -127,15 +125,11 @@ class _Search:
 
     def _branch(self, box: _Box, cutoff: float) -> tuple[list[_Box], float]:
         """The boxes that remain of one, and the bound at which parts of it were closed."""
-        choices, network = self.choices, self.problem.network
-        v, blocks = self.weight
         limits = np.array(box.limits)
-        prices, least, costs = np.empty((len(box.alive), 4)), np.empty((len(network.max_hz), 4)), np.empty(4)
-        options = (self.of.ready_s, self.of.cycles, choices.worth, choices.easiness)
+        prices, least, costs = np.empty((len(box.alive), 4)), np.empty((len(box.starts) - 1, 4)), np.empty(4)
         lower, mu, supply = pricing.bound(
-            limits, box.mu, box.alive, box.starts, choices.picks, *options, *self.aps, v, blocks, cutoff,
-            prices, least, costs,
-        )  # fmt: skip
+            limits, box.mu, box.alive, box.starts, *self.inputs, cutoff, prices, least, costs
+        )
         if lower == math.inf:
             return [], math.inf
         lower = max(lower, box.lower)
@@ -159,19 +153,17 @@ class _Search:
         else:
             looked, bounds, spans = alive, prices, starts
         objective, _, all_seen = pricing.best_joint(
-            looked, spans, bounds, least, costs, choices.picks, self.of.gateways, *options, network.ap_of, *self.aps,
-            v, blocks, self.best.objective, most, chosen,
-        )  # fmt: skip
+            looked, spans, bounds, least, costs, *self.inputs, self.best.objective, most, chosen
+        )
         if objective < self.best.objective:
             self.best = self.problem.evaluate(self.of.twin_options(chosen))
         if most > 1 and all_seen:
             return [], min(cutoff, self.best.objective)
-        return self._halves(box, limits, alive, starts, lower, mu, supply), cutoff
+        return self._halves(box, alive, starts, lower, mu, supply), cutoff
 
     def _halves(
         self,
         box: _Box,
-        limits: NDArray[np.float64],
         alive: Indices,
         starts: Indices,
         lower: float,
@@ -179,7 +171,7 @@ class _Search:
         supply: float,
     ) -> list[_Box]:
         """Halves a box in the direction in which its bound is loosest, by the curvatures of what was linearised."""
-        v, blocks = self.weight
+        v, blocks = self.problem.v, self.problem.network.blocks
         low_s, high_s, low_rate, high_rate = box.limits
         half_s, half_rate = (high_s - low_s) / 2, (high_rate - low_rate) / 2
         rate = (low_rate + high_rate) / 2

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-COMPILED_FILES = ("hulls.py", "kernels.py", "lower_bound.py", "pricing.py", "searching.py")
+COMPILED_FILES = (
+    "curves.py",
+    "exchanging.py",
+    "hulls.py",
+    "kernels.py",
+    "lower_bound.py",
+    "pricing.py",
+    "searching.py",
+)
 """Where compiled functions stand; they call each other across these files."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])

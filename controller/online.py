@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitnet.controller import searching
+from splitnet.controller.exchanging import exchange
 from splitnet.controller.frontier import Choices, Frontier, frontier, list_choices
 from splitnet.controller.slot import SlotProblem, Solution
 
@@ -75,17 +76,9 @@ def search(
     problem: SlotProblem, of: Frontier, choices: Choices | None, warm: Sequence[int] | None
 ) -> tuple[Indices, int]:
     """[APs, gateways of an AP] the option of each gateway, and how many plans were evaluated."""
-    network, observation = problem.network, problem.observation
-    there = np.arange(of.flops.shape[2]) < of.counts[:, :, None]
-    least = np.where(there, of.flops, np.inf).min(axis=2, initial=np.inf)
-    least = np.where(of.counts > 0, least, 0.0).sum(axis=1)
-    most = of.flops.max(axis=2, initial=0.0).sum(axis=1)
-    ranges = network.reputation(np.stack([least, most], axis=1))
-    g = network.reputation
-    per_block = network.cycles_per_block * np.exp(-network.beta)
-    reputation = (int(g.shape), g.reference_flops, g.knots, g.values, problem.weights, network.alpha, per_block)
-    tables = (of.counts, of.gateways, of.ready_s, of.cycles, of.flops, reputation, ranges)
-    world = (network.ap_of, network.max_hz, network.kappa, observation.ap_energy_j, problem.v, network.blocks)
+    network = problem.network
+    tables, world = inputs(problem, of)
+    ranges = tables[-1]
     plans, objectives = np.zeros((KEPT, *of.gateways.shape), dtype=np.int64), np.full(KEPT, np.inf)
 
     fine, coarse = _sources(choices, ranges)
@@ -96,14 +89,13 @@ def search(
         )
         return evaluated
 
-    low, high = (np.exp(network.alpha * ranges) / per_block).T @ network.max_hz
+    low, high = (1 / (network.cycles_per_block * network.difficulty(ranges))).T @ network.max_hz
     barriers_s = 1.01 * least_barrier_s(problem, of) * BARRIERS
     if warm is not None:
         barriers_s = np.append(barriers_s[::2], problem.evaluate(warm).frequencies.barrier_s * AROUND)
     evaluated = scan(barriers_s, np.geomspace(0.15 * low, 0.97 * high, RATES))
-    while not np.isfinite(objectives[0]):  # the budgets allow no such barrier: longer ones
-        barriers_s = barriers_s * BARRIERS[-1]
-        evaluated += scan(barriers_s, np.geomspace(1e-3 * low, 0.97 * high, 4 * RATES))
+    if not np.isfinite(objectives[0]):
+        plans[0], objectives[0] = _some_plan(problem, of)
     centre = problem.evaluate(of.twin_options(plans[0])).frequencies
     for within, factor, barriers, rates in ZOOMS:
         evaluated += scan(
@@ -112,11 +104,31 @@ def search(
         )
         centre = problem.evaluate(of.twin_options(plans[0])).frequencies
     for kept in np.flatnonzero(np.isfinite(objectives)):
-        objectives[kept], more = searching.exchange(
-            plans[kept], objectives[kept], ROUNDS, BUCKETS, fine, tables, world
-        )
+        objectives[kept], more = exchange(plans[kept], objectives[kept], ROUNDS, BUCKETS, fine, tables, world)
         evaluated += more
     return plans[int(objectives.argmin())], evaluated
+
+
+def inputs(problem: SlotProblem, of: Frontier) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """`tables` and `world`, as compiled code takes them: see `curves.py`."""
+    network, g = problem.network, problem.network.reputation
+    there = np.arange(of.flops.shape[2]) < of.counts[:, :, None]
+    least = np.where(of.counts > 0, np.where(there, of.flops, np.inf).min(axis=2, initial=np.inf), 0.0).sum(axis=1)
+    most = of.flops.max(axis=2, initial=0.0).sum(axis=1)
+    ranges = g(np.stack([least, most], axis=1))
+    per_block = network.cycles_per_block * np.exp(-network.beta)
+    earning = int(g.shape), g.reference_flops, g.knots, g.values, problem.weights, network.alpha, per_block
+    tables = of.counts, of.gateways, of.ready_s, of.cycles, of.flops, earning, ranges
+    energy_j = problem.observation.ap_energy_j
+    return tables, (network.ap_of, network.max_hz, network.kappa, energy_j, problem.v, network.blocks)
+
+
+def _some_plan(problem: SlotProblem, of: Frontier) -> tuple[Indices, float]:
+    """A plan for slots whose budgets allow nothing on the grid: every gateway at the same share of its options."""
+    plans = [(share * np.maximum(of.counts - 1, 0)).astype(np.int64) for share in np.linspace(0, 1, 9)]
+    objectives = [problem.evaluate(of.twin_options(plan)).objective for plan in plans]
+    best = int(np.argmin(objectives))
+    return plans[best], objectives[best]
 
 
 def _sources(choices: Choices | None, ranges: Vector) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

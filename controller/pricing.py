@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from splitnet.controller.kernels import Indices, Vector, compiled
+from splitnet.controller.kernels import Vector, compiled
 from splitnet.controller.searching import evaluate
 
 PRICE_STEPS = 4
@@ -115,16 +115,9 @@ def bound(
     mu: float,
     alive: Any,
     starts: Any,
-    picks: Any,
-    ready_s: Any,
-    cycles: Any,
-    worth: Vector,
-    easiness: Vector,
-    max_hz: Vector,
-    kappa: Vector,
-    energy_j: Vector,
-    v: float,
-    blocks: float,
+    choices: Any,
+    tables: Any,
+    world: Any,
     enough: float,
     prices: Any,
     least: Any,
@@ -135,6 +128,9 @@ def bound(
     Writes prices [alive, 4], least [APs, 4] and costs [4], what Theta and Lambda cost at the corners, for that price.
     The bound is inf where some AP has nothing to choose in the box.
     """
+    picks, worth, easiness = choices
+    _, _, ready_s, cycles, _, _, _ = tables
+    _, max_hz, kappa, energy_j, v, blocks = world
     aps = len(max_hz)
     supply, trial = np.empty((len(alive), 4)), np.empty((len(alive), 4))
     trial_least, trial_costs = np.empty((aps, 4)), np.empty(4)
@@ -214,18 +210,9 @@ def best_joint(
     prices: Any,
     least: Any,
     costs: Vector,
-    picks: Any,
-    gateways: Any,
-    ready_s: Any,
-    cycles: Any,
-    worth: Vector,
-    easiness: Vector,
-    ap_of: Indices,
-    max_hz: Vector,
-    kappa: Vector,
-    energy_j: Vector,
-    v: float,
-    blocks: float,
+    choices: Any,
+    tables: Any,
+    world: Any,
     cutoff: float,
     most: int,
     best: Any,
@@ -238,7 +225,8 @@ def best_joint(
     Returns:
         The least objective (or the cutoff), plans evaluated, whether all were looked at before `most` of them.
     """
-    aps = len(max_hz)
+    picks, worth, easiness = choices
+    aps = len(starts) - 1
     rest = np.zeros((aps + 1, 4))  # what the APs that are not yet decided cost at the least
     for j in range(aps - 1, -1, -1):
         rest[j] = rest[j + 1] + least[j]
@@ -246,7 +234,7 @@ def best_joint(
     partial[0] = costs
     place = starts[:-1] - 1
     rows = np.zeros(aps, np.int64)
-    plan, plan_worth, plan_easiness = np.zeros(gateways.shape, np.int64), np.empty(aps), np.empty(aps)
+    plan, plan_worth, plan_easiness = np.zeros(best.shape, np.int64), np.empty(aps), np.empty(aps)
     evaluated = 0
     j = 0
     while j >= 0:
@@ -270,10 +258,7 @@ def best_joint(
         if evaluated >= most:
             return cutoff, evaluated, False
         evaluated += 1
-        objective, _ = evaluate(
-            plan, plan_worth, plan_easiness, gateways, ready_s, cycles,
-            ap_of, max_hz, kappa, energy_j, v, blocks,
-        )  # fmt: skip
+        objective, _ = evaluate(plan, plan_worth, plan_easiness, tables, world)
         if objective < cutoff:
             cutoff = objective
             best[:] = plan

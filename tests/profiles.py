@@ -1,16 +1,24 @@
-"""Synthetic models and profiles: every cost is planted, so that what is predicted can be worked out by hand."""
+"""Synthetic models and profiles: every cost is planted, so that what is predicted can be worked out by hand.
+
+And profiles of toy nets that are measured on this machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from splitnet.models.reference import ModelRef
 from splitnet.profiling.facts import CutFacts, LayerFacts, ModelFacts, ModelIdentity
 from splitnet.profiling.profile import Anchor, CodecTiming, Profile
+from splitnet.profiling.profiler import ProfileSettings, profile_model
 
 SHARES = {"none": 1, "fp16": 2, "int8": 4, "int8+lz4": 5}
 """Payload before the codec over payload after it."""
 MACHINE = {"system": "Linux", "cpu_model": "Abacus 9000", "cores": 2}
+QUICK = ProfileSettings(repeats=3, warmup=1, anchors=3)
 
 Costs = tuple[float, float]
 """Seconds: base, and per byte before encoding."""
@@ -117,6 +125,11 @@ def a_profile(
             for raw_bytes, cut in sizes.items()
         ),
     )
+
+
+def measured(name: str = "toy_chain", settings: ProfileSettings = QUICK, batch: int = 1) -> Profile:
+    """A toy net's profile, measured on this machine's CPU."""
+    return profile_model(ModelRef(name, batch=batch), torch.device("cpu"), 1, settings)
 
 
 def _ns(seconds: float) -> int:

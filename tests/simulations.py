@@ -1,4 +1,4 @@
-"""A scenario of three layers, small enough that a job takes a blink, and ways to run simulations of it."""
+"""A scenario of three layers, small enough that a job takes a blink, ways to run simulations of it, and a trace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from splitnet.controller.policy import State
+from splitnet.controller.queues import Queues
+from splitnet.controller.simulation import Trace
 from splitnet.scenario import Scenario, scenario_from_text
 from splitnet.simulating.folder import TRACES
 from splitnet.simulating.jobs import SimulateSettings
@@ -96,6 +101,23 @@ def decided(run_dir: Path) -> dict[str, Any]:
         del seal["digest"]  # of the times too
         found[path.name] = seal
     return found
+
+
+def a_trace(slots: int = 5, aps: int = 2, *, latency_s: float = 1.0, seed: int = 0) -> Trace:
+    draw = np.random.default_rng(seed)
+    return Trace(
+        latency_s=np.full(slots, latency_s),
+        barrier_s=np.full(slots, 0.75 * latency_s),
+        block_s=np.full(slots, 0.25 * latency_s),
+        hashes_per_block=np.full(slots, 8e6),
+        solve_s=np.full(slots, 0.002),
+        reputation=np.tile([0.1, 0.5], (slots, 1)),
+        queue=draw.random((slots, aps)),
+        difficulty=draw.random((slots, aps)),
+        cuts=draw.integers(1, 4, (slots, 3)),
+        infeasible=(None, "gateway 1 cannot afford any cut", *[None] * (slots - 2)),
+        state=State(slots, Queues(np.array([0.1, 1 / 3]), np.zeros(2)), (1, 2, 0)),
+    )
 
 
 # --- processes

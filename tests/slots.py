@@ -1,4 +1,5 @@
-"""Small worlds for tests of the controller: networks, observations and problems in the ranges of MODEL.md section 4.
+"""Small worlds for tests of the controller: networks, observations and problems in the ranges of MODEL.md section 4,
+and policies in them.
 
 The DNN is VGG-11 at 32x32 by hand: 11 weighted stages, 0.153 G multiply-adds, float32 across the link. Everything is
 drawn from the seed alone.
@@ -6,19 +7,23 @@ drawn from the seed alone.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from splitnet.controller.policy import Setting
+from splitnet.controller.brute_force import brute_force
+from splitnet.controller.policies import make_policy
+from splitnet.controller.policy import Policy, Setting
 from splitnet.controller.reputation import Reputation
-from splitnet.controller.slot import Network, Observation, SlotProblem, TwinTable, sums
+from splitnet.controller.slot import Network, Observation, SlotPlan, SlotProblem, TwinTable, sums
 
 GHZ = 1e9
 KAPPA = 1e-28
 GATEWAY_FLOPS_PER_CYCLE = 4
 AP_FLOPS_PER_CYCLE = 8
+SAMPLE = 5
 
 # one row for each stage: multiply-adds, values that leave it (after its pooling)
 STAGES = np.array(
@@ -103,6 +108,18 @@ def a_setting(network: Network, **changes: Any) -> Setting:
     return Setting(**(values | changes))
 
 
+def a_policy(name: str, setting: Setting, **changes: Any) -> Policy:
+    """With brute force for both solvers: what is tested here is what is asked of a solver, not the solver."""
+    values: dict[str, Any] = {
+        "seed": 7,
+        "sample": observations(setting.network, 99, SAMPLE),
+        "fair_gamma": 0.4,
+        "solver": brute_force,
+        "exact": brute_force,
+    }
+    return make_policy(name, setting, **(values | changes))
+
+
 def random_problem(
     seed: int,
     twins: int = 4,
@@ -126,3 +143,9 @@ def random_problem(
     most_j = sums(network.gateway_of, np.where(np.isfinite(problem.used_j), problem.used_j, 0).max(axis=1), gateways)
     budget_j = least_j + chance.random(gateways) * (most_j - least_j)
     return replace(problem, observation=replace(problem.observation, gateway_energy_j=budget_j))
+
+
+def all_plans(problem: SlotProblem) -> list[SlotPlan]:
+    """Every plan within C4."""
+    plans = [problem.evaluate(options) for options in itertools.product(*map(range, problem.network.counts))]
+    return [plan for plan in plans if plan.feasible]

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitnet.controller.curves import earned_by
 from splitnet.controller.hulls import hull_of_sum, hull_sums, lower_hull
 from splitnet.controller.lower_bound import hull_minima, hull_points, least_for_rate
 from splitnet.controller.reputation import Reputation, Shape
-from splitnet.controller.searching import SHARES, earned_by, knapsack
+from splitnet.controller.searching import SHARES, knapsack
 
 
 def parts_from(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,13 +29,9 @@ from splitnet.profiling.profile import (
 )
 from splitnet.profiling.profiler import MAX_THREADS, ProfileSettings, profile_model
 from splitnet.wire.codecs import CODECS
+from tests.profiles import measured
 
 CPU = torch.device("cpu")
-QUICK = ProfileSettings(repeats=3, warmup=1, anchors=3)
-
-
-def measured(name: str = "toy_chain", settings: ProfileSettings = QUICK, batch: int = 1) -> Profile:
-    return profile_model(ModelRef(name, batch=batch), CPU, 1, settings)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from splitnet.errors import SettingsError
 from splitnet.files import parse_sealed, sealed
-from splitnet.models.reference import ModelRef
 from splitnet.models.toy import TOY_NETS
 from splitnet.profiling import profile as profile_file
 from splitnet.profiling.corpus import Corpus, collect, load_corpus
@@ -30,16 +29,12 @@ from splitnet.profiling.profile import (
     load_profile,
     profile_from_dict,
 )
-from splitnet.profiling.profiler import ProfileSettings, profile_model
+from splitnet.profiling.profiler import ProfileSettings
 from splitnet.report.profile import profile_table
 from splitnet.wire.codecs import CODECS
+from tests.profiles import measured
 
 CPU = torch.device("cpu")
-QUICK = ProfileSettings(repeats=3, warmup=1, anchors=3)
-
-
-def measured(name: str = "toy_chain", settings: ProfileSettings = QUICK, batch: int = 1) -> Profile:
-    return profile_model(ModelRef(name, batch=batch), CPU, 1, settings)
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,18 @@ def test_a_gateway_that_affords_nothing_is_named_by_all() -> None:
             solver(poor)
 
 
+@pytest.mark.parametrize("energy_j", [1e-12, 1e-6, 1e6])
+def test_energies_far_from_usual_end_with_a_plan(energy_j: float) -> None:
+    problem = random_problem(6, twins=3, gateways=2, aps=2, cuts=4)
+    problem = replace(problem, observation=replace(problem.observation, ap_energy_j=np.full(2, energy_j)))
+    best = brute_force(problem).plan
+    for warm in (None, [0, 0, 0]):
+        plan = solve_online(problem, warm).plan
+        assert plan.feasible
+        assert plan.objective <= best.objective + 0.5 * problem.v * best.latency_s
+    assert solve_exact(problem, tolerance=1e-6).plan.objective == pytest.approx(best.objective, rel=1e-5)
+
+
 def test_an_ap_without_gateways_still_mines() -> None:
     problem = random_problem(2, twins=2, gateways=2, aps=2, cuts=4)
     problem = replace(problem, network=replace(problem.network, ap_of=np.array([0, 0])))
