@@ -133,7 +133,7 @@ def energy_left_j(serving: Serving, barrier_s: float) -> Vector:
 
 def block_rate(serving: Serving, barrier_s: float) -> float:
     """Lambda at a barrier, the largest rate that C3 and C5 allow (rows 10, 11 and 13)."""
-    rate, _ = kernels.rate_at(
+    rate, _, _ = kernels.rate_at(
         barrier_s,
         serving.ready_s,
         serving.cycles,
@@ -142,6 +142,6 @@ def block_rate(serving: Serving, barrier_s: float) -> float:
         serving.kappa,
         serving.energy_j,
         serving.cycles_per_block,
-        np.empty((4, len(serving.max_hz))),
+        np.empty((5, len(serving.max_hz))),
     )
     return float(rate)

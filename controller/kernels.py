@@ -56,19 +56,28 @@ def compiled(function: Function) -> Function:
     return cast(Function, numba.njit(cache=True, error_model="numpy")(function))
 
 
+def inlined(function: Function) -> Function:
+    """`compiled` for the smallest loops: part of their callers, because a call would cost more than they do."""
+    return cast(Function, numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
+
+
 ROOT_STEPS = 100
-"""At most, of Newton's method from the side on which it cannot overshoot; some 5 are taken."""
+"""At most, of Newton's method from the side on which it cannot overshoot; some 2 to 5 are taken."""
 SEARCH_STEPS = 400
-"""At most, of the search for the best barrier; some 8 are taken."""
+"""At most, of the search for the best barrier; some 4 are taken."""
 FIRST, STRIDE = 0.1, 8.0
 """Offset from the least barrier at which that search begins, of the barrier; and the factor to a bracket."""
+POWER = 1.5
+"""Of the offset, with which the slope beyond -1 falls where one AP mines all (then Lambda rises as the root of R)."""
+SHORT = 1e-3
+"""Steps of Newton's method, of the offset, whose length is trusted to twice itself."""
 MOST_SLOW = 4
-"""Secants in a row that do not halve the bracket; then it is halved."""
+"""Steps in a row that do not halve the bracket, nor the slope's logarithm; then the bracket is halved."""
 CLOSE = 1e-14
 """Relative: a sum nearer to its minimum than this is at it, and two barriers nearer than this are one."""
 
 
-@compiled
+@inlined
 def energies_left(
     barrier_s: float,
     ready_s: Vector,
@@ -78,10 +87,11 @@ def energies_left(
     energy_j: Vector,
     left_j: Vector,
     slope: Vector,
+    bend: Vector,
 ) -> None:
-    """Writes R_j(Theta) = E_j - kappa_j sum_m C_m^3 / (Theta - T_m)^2 and its derivative into the last two."""
-    left_j[:] = energy_j
-    slope[:] = 0.0
+    """Writes R_j(Theta) = E_j - kappa_j sum_m C_m^3 / (Theta - T_m)^2 and its two derivatives into the last three."""
+    for j in range(len(left_j)):
+        left_j[j], slope[j], bend[j] = energy_j[j], 0.0, 0.0
     for m in range(len(ready_s)):
         if cycles[m] > 0:
             slack = barrier_s - ready_s[m]
@@ -89,28 +99,31 @@ def energies_left(
             if slack <= 0:
                 left_j[j] = -math.inf
                 continue
-            used = kappa[j] * cycles[m] ** 3 / slack**2
+            per_s = 1 / slack
+            hz = cycles[m] * per_s
+            used = kappa[j] * cycles[m] * hz * hz
             left_j[j] -= used
-            slope[j] += 2 * used / slack
+            slope[j] += 2 * used * per_s
+            bend[j] -= 6 * used * per_s * per_s
 
 
-@compiled
-def root_of_rate(full: Vector, scarce: Vector) -> float:
-    """Lambda^(1/3), the largest x with x^3 = sum_j min(full_j, scarce_j x).
+@inlined
+def root_of_rate(full: Vector, scarce: Vector, most: float = math.inf) -> float:
+    """Lambda^(1/3), the largest x with x^3 = sum_j min(full_j, scarce_j x); `most` is a rate known to be no less.
 
     full_j = f_j^max / (H gamma_j), scarce_j = (R_j / kappa_j)^(1/3) / (H gamma_j). The difference of both sides is
     concave in x and 0 at x = 0, so Newton's method from above the largest root comes down to it and never overshoots.
     """
-    total = 0.0
+    total, steep = 0.0, 0.0
     for j in range(len(full)):
         if scarce[j] > 0:
             total += full[j]
-    return float(root_below(np.cbrt(total), full, scarce))
-
-
-@compiled
-def root_below(x: float, full: Vector, scarce: Vector) -> float:
-    """`root_of_rate` from any x that is not below it."""
+            steep += scarce[j]
+    total = min(total, most)
+    # Not below the root are cbrt(sum of full) and sqrt(sum of scarce), which is the root if no AP is at f^max.
+    x = math.sqrt(steep)
+    if x * steep > total:
+        x = np.cbrt(total)
     for _ in range(ROOT_STEPS):
         value = -x * x * x
         slope = -3 * x * x
@@ -131,7 +144,7 @@ def root_below(x: float, full: Vector, scarce: Vector) -> float:
     return float(x)
 
 
-@compiled
+@inlined
 def rate_at(
     barrier_s: float,
     ready_s: Vector,
@@ -143,28 +156,32 @@ def rate_at(
     cycles_per_block: Vector,
     work: Any,
     most: float = math.inf,
-) -> tuple[float, float]:
-    """Lambda at a barrier, and its derivative by the barrier. `work` is [4, APs] of scratch space.
+) -> tuple[float, float, float]:
+    """Lambda at a barrier, and its two derivatives by the barrier. `work` is [5, APs] of scratch space.
 
-    `most` is Lambda at a later barrier, where that is known: it only rises, so the search for it starts there.
+    `most` is a rate that Lambda does not exceed, where one is known: the search for it starts there.
     """
-    left_j, slope, full, scarce = work[0], work[1], work[2], work[3]
-    energies_left(barrier_s, ready_s, cycles, ap_of, kappa, energy_j, left_j, slope)
+    left_j, slope, bend, full, scarce = work[0], work[1], work[2], work[3], work[4]
+    energies_left(barrier_s, ready_s, cycles, ap_of, kappa, energy_j, left_j, slope, bend)
     for j in range(len(max_hz)):
         full[j] = max_hz[j] / cycles_per_block[j]
         scarce[j] = np.cbrt(left_j[j] / kappa[j]) / cycles_per_block[j] if left_j[j] > 0 else 0.0
-    x = root_of_rate(full, scarce) if most == math.inf else root_below(np.cbrt(most), full, scarce)
+    x = root_of_rate(full, scarce, most)
     if x <= 0:
-        return 0.0, math.inf
-    grows = 0.0
-    held = 3 * x * x
+        return 0.0, math.inf, 0.0
+    # x^3 = F + S x, where S is the sum of those that are scarce: derivatives of S, then of x, then of x^3.
+    first, second, held = 0.0, 0.0, 3 * x * x
     for j in range(len(max_hz)):
         if left_j[j] <= 0:
-            grows = math.inf  # the first joule mines at once: the slope of R^(1/3) at 0
-        elif scarce[j] * x < full[j]:
-            grows += scarce[j] * slope[j] / (3 * left_j[j]) * x
+            return x**3, math.inf, 0.0  # the first joule mines at once: the slope of R^(1/3) at 0
+        if scarce[j] * x < full[j]:
+            relative = slope[j] / left_j[j]
+            first += scarce[j] * relative / 3
+            second += scarce[j] * (bend[j] / left_j[j] - relative * relative * (2 / 3)) / 3
             held -= scarce[j]
-    return x**3, 3 * x * x * grows / held
+    grows = x * first / held
+    bends = (2 * grows * first + x * second - 6 * x * grows * grows) / held
+    return x**3, 3 * x * x * grows, 3 * x * (x * bends + 2 * grows * grows)
 
 
 @compiled
@@ -220,53 +237,58 @@ def best_barrier(
 ) -> tuple[float, float]:
     """Theta and Lambda that make Theta + blocks/Lambda least, to `CLOSE`: the root of its slope, bracketed.
 
-    The sum is convex in Theta; its slope rises, with jumps where an AP reaches f^max.
+    The sum is convex in Theta. Its slope is 1 - exp(y), and y falls about linearly in log(Theta - Theta_min + reach),
+    where reach is 0 if the slope begins at -inf: Newton's method. Where y jumps, because an AP reaches f^max, that
+    goes back and forth; there the tangents from both sides meet nearly at the jump.
     """
-    work = np.empty((4, len(max_hz)))
+    columns = ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block
+    work = np.empty((5, len(max_hz)))
     least_s = least_barrier(ready_s, cycles, ap_of, max_hz, kappa, energy_j)
-    least_rate, growth = rate_at(least_s, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work)
-    if blocks * growth <= least_rate**2:
-        return least_s, least_rate
-    # Beyond it the slope is 1 - exp(y), where y falls nearly linearly in the logarithm of the offset: secants there.
-    low, y_low, low_rate = 0.0, math.inf, 0.0
-    high, y_high, high_rate = math.inf, -math.inf, math.inf
-    offset = max(FIRST * least_s, 1e-9)
-    last, y_last, slow = 0.0, math.inf, 0
+    rate, growth, bend = rate_at(least_s, *columns, work)
+    share = blocks * growth / rate**2
+    if share <= 1:
+        return least_s, rate
+    reach, offset = 0.0, max(FIRST * least_s, 1e-9)
+    if share < math.inf:
+        reach = POWER / (2 * growth / rate - bend / growth)
+        offset = min(reach * (share ** (1 / POWER) - 1), blocks / rate)
+    low, low_rate, low_growth, low_value, low_slope = 0.0, rate, growth, least_s + blocks / rate, 1 - share
+    high, high_rate, high_growth, high_value, high_slope = math.inf, math.inf, 0.0, math.inf, 1.0
+    width, flattest, slow = math.inf, math.inf, 0
     for _ in range(SEARCH_STEPS):
-        rate, growth = rate_at(
-            least_s + offset, ready_s, cycles, ap_of, max_hz, kappa, energy_j, cycles_per_block, work, high_rate
-        )
-        y = math.inf if growth == math.inf else math.log(blocks * growth / rate**2) if growth > 0 else -math.inf
-        before = high - low
-        if y <= 0:
-            high, y_high, high_rate = offset, y, rate
-        else:
-            low, y_low, low_rate = offset, y, rate
-        width = high - low
-        slow = slow + 1 if width > before / 2 else 0
-        # By convexity the minimum lies at most |slope| * width below the sum at either end.
+        # Lambda is concave in Theta: its tangents lie above it.
+        most = low_rate + low_growth * (offset - low)
         if high < math.inf:
-            if (
-                -math.expm1(y_high) * width <= CLOSE * (least_s + high + blocks / high_rate)
-                or width <= CLOSE * least_s
-            ):
-                break
-            if y_low < math.inf and math.expm1(y_low) * width <= CLOSE * (least_s + low + blocks / low_rate):
-                return least_s + low, low_rate
-        previous, y_previous, last, y_last = last, y_last, offset, y
-        if high == math.inf:
-            offset = low * STRIDE
-        elif low == 0:
-            offset = high / STRIDE
-        elif slow > MOST_SLOW or y_low == math.inf or y_high == -math.inf:
-            offset = math.sqrt(low * high)
+            most = min(most, high_rate - high_growth * (high - offset))
+        rate, growth, bend = rate_at(least_s + offset, *columns, work, most)
+        share = blocks * growth / rate**2
+        value, slope, y = least_s + offset + blocks / rate, 1 - share, math.log(share)
+        ahead = (offset + reach) * math.exp(y / (offset + reach) / (2 * growth / rate - bend / growth)) - reach
+        ahead = min(ahead, value - least_s)  # at the minimum Theta alone is less than the sum is here
+        # By convexity the minimum lies at most |slope| times its distance below; a short step hardly errs in that.
+        step = abs(ahead - offset)
+        if step <= SHORT * (offset + reach) and abs(slope) * 2 * step <= CLOSE * value:
+            return least_s + offset, rate
+        if share <= 1:
+            high, high_rate, high_growth, high_value, high_slope = offset, rate, growth, value, slope
         else:
-            if math.isinf(y_previous) or y_previous == y:
-                previous, y_previous = (low, y_low) if y <= 0 else (high, y_high)
-            offset *= (offset / previous) ** (y / (y_previous - y))
-            if not low < offset < high:
-                offset = low * (high / low) ** (y_low / (y_low - y_high))
-    return least_s + high, high_rate
+            low, low_rate, low_growth, low_value, low_slope = offset, rate, growth, value, slope
+        width, before = high - low, width
+        meet = low + (high_value - low_value - high_slope * width) / (low_slope - high_slope)
+        best = min(low_value, high_value)
+        if best - high_value + high_slope * (high - meet) <= CLOSE * best or width <= CLOSE * least_s:
+            break
+        slow = slow + 1 if abs(y) > flattest / 2 and width > before / 2 else 0
+        flattest = min(flattest, abs(y))
+        if slow == 0 and low < ahead < high:
+            offset = ahead
+        elif high == math.inf:
+            offset = low * STRIDE
+        elif slow <= MOST_SLOW and low < meet < high:
+            offset = meet
+        else:
+            offset = math.sqrt(low * high) if low > 0 else high / STRIDE
+    return (least_s + low, low_rate) if low_value < high_value else (least_s + high, high_rate)
 
 
 @compiled

@@ -73,13 +73,14 @@ def test_degenerate_slots_against_a_scan_in_extended_precision(case: str) -> Non
 @given(st.integers(0, 10**6))
 @settings(max_examples=40)
 def test_wide_scales_against_a_scan_in_extended_precision(seed: int) -> None:
-    """Energies over 12 orders of magnitude and difficulties over 6, AP by AP."""
+    """Energies over 12 orders of magnitude and difficulties over 6, AP by AP; work over 9, gateway by gateway."""
     chance = np.random.default_rng(seed)
     ap_of = SHAPES[int(chance.integers(len(SHAPES)))]
     aps = max(ap_of) + 1
     plain = random_serving(chance, ap_of)
     serving = a_serving(
-        **{name: getattr(plain, name) for name in ("ready_s", "cycles", "ap_of", "max_hz", "kappa", "blocks")},
+        **{name: getattr(plain, name) for name in ("ready_s", "ap_of", "max_hz", "kappa", "blocks")},
+        cycles=plain.cycles * 10 ** np.minimum(chance.uniform(-9, 9, len(ap_of)), 0),
         energy_j=plain.energy_j * 10 ** chance.uniform(-10, 2, aps),
         cycles_per_block=plain.cycles_per_block * 10 ** chance.uniform(-3, 3, aps),
     )
@@ -106,10 +107,10 @@ def test_many_candidates_at_once(ap_of: tuple[int, ...]) -> None:
         assert latency_s == pytest.approx(float(dense_scan(serving)), rel=1e-12)
 
 
-def rate_at(serving: Serving, barrier_s: float) -> tuple[float, float]:
+def rate_at(serving: Serving, barrier_s: float) -> tuple[float, float, float]:
     return kernels.rate_at(
         barrier_s, serving.ready_s, serving.cycles, serving.ap_of, serving.max_hz, serving.kappa, serving.energy_j,
-        serving.cycles_per_block, np.empty((4, len(serving.max_hz))),
+        serving.cycles_per_block, np.empty((5, len(serving.max_hz))),
     )  # fmt: skip
 
 
@@ -133,15 +134,18 @@ def test_the_rate_is_the_largest_fixed_point(pairs: list[tuple[float, float]]) -
 
 
 @given(st.integers(0, 10**6), st.floats(1e-4, 2.0))
-def test_the_slope_of_the_rate_against_differences(seed: int, beyond_s: float) -> None:
+def test_the_derivatives_of_the_rate_against_differences(seed: int, beyond_s: float) -> None:
+    """At a barrier where an AP reaches f^max only the slope has an answer: between those of both sides."""
     serving = some_serving(seed)
     barrier_s = least_barrier(serving) + beyond_s
     step = 1e-6 * beyond_s
-    (before, slope_before), (_, slope), (after, slope_after) = (
+    (before, slope_before, bend_before), (_, slope, bend), (after, slope_after, bend_after) = (
         rate_at(serving, barrier_s + offset) for offset in (-step, 0, step)
     )
     low, high = sorted((slope_before, slope_after))
     assert (after - before) / (2 * step) == pytest.approx(slope, rel=1e-3, abs=1e-6) or low <= slope <= high
+    if bend_before == pytest.approx(bend_after, rel=1e-3):
+        assert (slope_after - slope_before) / (2 * step) == pytest.approx(bend, rel=1e-3, abs=1e-6)
 
 
 @given(st.integers(0, 10**6))
@@ -170,7 +174,7 @@ def test_no_energy_left_is_no_rate() -> None:
     """1 Gcycle within a second takes 0.1 J, which is all: nothing is mined, and any more time is worth a lot."""
     serving = a_serving(energy_j=[0.1])
     assert least_barrier(serving) == pytest.approx(1.5)
-    rate, slope = rate_at(serving, 1.5 - 1e-9)
+    rate, slope, _ = rate_at(serving, 1.5 - 1e-9)
     assert rate == 0
     assert slope == math.inf
 
