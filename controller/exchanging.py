@@ -1,7 +1,8 @@
-"""Compiled loops of the online solver: a plan improved by exchanging the choice of one AP, or of two at once.
+"""Compiled loops of the online solver: a plan improved by exchanging the choice of one gateway, one AP or two APs.
 
-What an exchange brings is judged on the curves at a barrier at or near that of the plan, where it takes one root
-(`kernels.root_of_rate`); it is taken only if the exact objective falls.
+A gateway's options are few, so that each is judged by the exact objective. What an AP's choice brings is judged on
+the curves at a barrier at or near that of the plan, where it takes one root (`kernels.root_of_rate`); it is taken
+only if the exact objective falls.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from splitnet.controller.curves import bucket_of, curves, earned_by, no_curve
-from splitnet.controller.kernels import Vector, compiled, root_of_rate
-from splitnet.controller.searching import evaluate, take
+from splitnet.controller.kernels import Vector, alone, best_barrier, compiled, root_of_rate
+from splitnet.controller.searching import evaluate, serving, take
 
 STRETCHES = (1.1, 1.03, 1.003, 0.97, 1.0)
 """Of the current barrier, at which exchanges are judged: many need a little more time than the plan has."""
@@ -23,6 +24,54 @@ FEWEST = 8
 """Buckets of each AP that pairs are exchanged among, at least; where `MOST_PAIRED` allows fewer, no pairs are."""
 FALLS = 1e-12
 """Relative: an objective that falls by less has not fallen."""
+
+
+@compiled
+def exchange_options(plan: Any, objective: float, tables: Any, world: Any) -> tuple[float, int]:
+    """Improves a plan in place: one gateway after the other takes its best option, until none has a better one.
+
+    Returns:
+        The objective, and the number of plans evaluated.
+    """
+    evaluated, before = 0, math.inf
+    while objective < before:
+        before = objective
+        for j in range(plan.shape[0]):
+            for g in range(plan.shape[1]):
+                objective, more = exchange_option(plan, j, g, objective, tables, world)
+                evaluated += more
+    return objective, evaluated
+
+
+@compiled
+def exchange_option(plan: Any, j: int, g: int, objective: float, tables: Any, world: Any) -> tuple[float, int]:
+    """`exchange_options` for gateway g of AP j alone, once."""
+    counts, gateways, ready_s, cycles, flops, reputation, _ = tables
+    ap_of, max_hz, kappa, energy_j, v, blocks = world
+    worth, easiness = np.empty(len(max_hz)), np.empty(len(max_hz))
+    stand(plan, tables, 1, worth, easiness, np.empty(len(max_hz), np.int64))
+    slot_ready_s, slot_cycles = serving(plan, tables, len(ap_of))
+    per_block, m = 1 / easiness, gateways[j, g]
+    others_worth, others_rate, others_flops = worth.sum() - worth[j], max_hz @ easiness - max_hz[j] * easiness[j], 0.0
+    for i in range(plan.shape[1]):
+        others_flops += flops[j, i, plan[j, i]] if i != g else 0.0
+    evaluated = 0
+    for k in range(counts[j, g]):
+        slot_ready_s[m], slot_cycles[m] = ready_s[j, g, k], cycles[j, g, k]
+        _, own_worth, own_easiness = earned_by(others_flops + flops[j, g, k], reputation, j)
+        # It gets no better than if the gateway had its AP for itself and all APs mined at full speed.
+        least_s = alone(slot_ready_s[m], slot_cycles[m], max_hz[j], kappa[j], energy_j[j])
+        most = others_rate + max_hz[j] * own_easiness
+        if others_worth + own_worth + v * (least_s + blocks / most) >= objective:
+            continue
+        per_block[j] = 1 / own_easiness
+        barrier_s, rate = best_barrier(slot_ready_s, slot_cycles, ap_of, max_hz, kappa, energy_j, per_block, blocks)
+        evaluated += 1
+        value = others_worth + own_worth + v * (barrier_s + blocks / rate)
+        if value < objective - FALLS * abs(objective):
+            objective = value
+            plan[j, g] = k
+    return objective, evaluated
 
 
 @compiled

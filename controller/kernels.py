@@ -184,6 +184,15 @@ def rate_at(
     return x**3, 3 * x * x * grows, 3 * x * (x * bends + 2 * grows * grows)
 
 
+@inlined
+def alone(ready_s: float, cycles: float, max_hz: float, kappa: float, energy_j: float) -> float:
+    """The least Theta of a gateway that has all of its AP's speed and energy for itself."""
+    if cycles == 0:
+        return ready_s
+    by_work_s = max(cycles / max_hz, math.sqrt(kappa * cycles**3 / energy_j))
+    return float(max(ready_s + by_work_s, np.nextafter(ready_s, math.inf)))  # work too small to show beside T_m
+
+
 @compiled
 def least_barrier(
     ready_s: Vector, cycles: Vector, ap_of: Indices, max_hz: Vector, kappa: Vector, energy_j: Vector
@@ -196,11 +205,7 @@ def least_barrier(
     barrier_s = 0.0
     for m in range(len(ready_s)):
         j = ap_of[m]
-        alone = ready_s[m]
-        if cycles[m] > 0:
-            alone += max(cycles[m] / max_hz[j], math.sqrt(kappa[j] * cycles[m] ** 3 / energy_j[j]))
-            alone = max(alone, np.nextafter(ready_s[m], math.inf))  # work too small to show beside T_m
-        barrier_s = max(barrier_s, alone)
+        barrier_s = max(barrier_s, alone(ready_s[m], cycles[m], max_hz[j], kappa[j], energy_j[j]))
     for j in range(len(max_hz)):
         for what in range(2):
             for _ in range(ROOT_STEPS):

@@ -33,10 +33,10 @@ def scan(
     plans: Any,
     objectives: Vector,
 ) -> int:
-    """Tries the knapsack at every barrier and rate; keeps the best different plans, by rising objective.
+    """Tries the knapsack at every barrier and rate; writes the best plan of each barrier.
 
     Args:
-        plans: [kept, APs, gateways of an AP] and objectives: [kept], read and written; inf where there is none yet.
+        plans: [barriers, APs, gateways of an AP] and objectives: [barriers], written; inf where nothing was found.
 
     Returns:
         Number of plans evaluated.
@@ -47,9 +47,9 @@ def scan(
     plan, worth, easiness = np.zeros((aps, own), np.int64), np.empty(aps), np.empty(aps)
     chosen, before = np.empty(aps, np.int64), np.empty(aps, np.int64)
     evaluated = 0
-    for barrier_s in barriers_s:
+    for number, barrier_s in enumerate(barriers_s):
         curves(barrier_s, source, tables, world, curve)
-        before[:] = NOTHING
+        before[:], objectives[number] = NOTHING, math.inf
         for rate in rates:
             price = EXTRA * v * blocks / rate**2
             found = knapsack(curve[0], curve[1], curve[2], max_hz, kappa, rate, price, chosen)
@@ -59,7 +59,9 @@ def scan(
             take(chosen, curve, plan, worth, easiness)
             evaluated += 1
             objective, _ = evaluate(plan, worth, easiness, tables, world)
-            keep(plan, objective, plans, objectives)
+            if objective < objectives[number]:
+                objectives[number] = objective
+                plans[number] = plan
     return evaluated
 
 
@@ -126,32 +128,20 @@ def evaluate(plan: Any, worth: Vector, easiness: Vector, tables: Any, world: Any
 
     worth, easiness: [APs] w_j U_j and 1/(H gamma_j).
     """
-    _, gateways, ready_s, cycles, _, _, _ = tables
     ap_of, max_hz, kappa, energy_j, v, blocks = world
-    slot_ready_s, slot_cycles = np.zeros(len(ap_of)), np.zeros(len(ap_of))
-    aps, own = gateways.shape
-    for j in range(aps):
-        for g in range(own):
-            if gateways[j, g] >= 0:
-                slot_ready_s[gateways[j, g]] = ready_s[j, g, plan[j, g]]
-                slot_cycles[gateways[j, g]] = cycles[j, g, plan[j, g]]
-    barrier_s, rate = best_barrier(slot_ready_s, slot_cycles, ap_of, max_hz, kappa, energy_j, 1 / easiness, blocks)
+    ready_s, cycles = serving(plan, tables, len(ap_of))
+    barrier_s, rate = best_barrier(ready_s, cycles, ap_of, max_hz, kappa, energy_j, 1 / easiness, blocks)
     return worth.sum() + v * (barrier_s + blocks / rate), barrier_s
 
 
 @compiled
-def keep(plan: Any, objective: float, plans: Any, objectives: Vector) -> None:
-    """Puts a plan into the list of the best ones, if it belongs there and is not in it."""
-    last = len(objectives) - 1
-    if objective >= objectives[last]:
-        return
-    for place in range(last + 1):
-        if objectives[place] < math.inf and np.all(plans[place] == plan):
-            return
-    place = last
-    while place > 0 and objectives[place - 1] > objective:
-        objectives[place] = objectives[place - 1]
-        plans[place] = plans[place - 1]
-        place -= 1
-    objectives[place] = objective
-    plans[place] = plan
+def serving(plan: Any, tables: Any, gateways: int) -> tuple[Vector, Vector]:
+    """[gateways] T_m and C_m of a plan."""
+    _, places, ready_s, cycles, _, _, _ = tables
+    slot_ready_s, slot_cycles = np.empty(gateways), np.empty(gateways)
+    for j in range(plan.shape[0]):
+        for g in range(plan.shape[1]):
+            if places[j, g] >= 0:
+                slot_ready_s[places[j, g]] = ready_s[j, g, plan[j, g]]
+                slot_cycles[places[j, g]] = cycles[j, g, plan[j, g]]
+    return slot_ready_s, slot_cycles

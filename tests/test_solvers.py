@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from splitnet.controller import exact, frontier, online
 from splitnet.controller.brute_force import brute_force
 from splitnet.controller.exact import solve_exact
+from splitnet.controller.exchanging import exchange_options
 from splitnet.controller.lower_bound import lower_bound
 from splitnet.controller.online import solve_online
 from splitnet.controller.reputation import Reputation, Shape
@@ -62,6 +63,24 @@ def test_online_is_near_what_brute_force_finds(seed: int) -> None:
     for plan in (cold, warm):
         assert plan.feasible
         assert -1e-9 <= gap(problem, plan.objective, best.objective, best.latency_s) <= 0.01
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_after_exchanges_no_gateway_has_a_better_option(seed: int) -> None:
+    """Each option of each gateway is tried in the plan that is left, which costs what it is said to cost."""
+    problem = small_problem(seed)
+    of = frontier.frontier(problem)
+    tables, world = online.inputs(problem, of)
+    plan = np.zeros(of.gateways.shape, dtype=np.int64)
+    before = problem.evaluate(of.twin_options(plan)).objective
+    objective, _ = exchange_options(plan, before, tables, world)
+    assert objective <= before
+    assert objective == pytest.approx(problem.evaluate(of.twin_options(plan)).objective, rel=1e-9)
+    for ap, place in zip(*np.nonzero(of.counts), strict=True):
+        for option in range(of.counts[ap, place]):
+            other = plan.copy()
+            other[ap, place] = option
+            assert problem.evaluate(of.twin_options(other)).objective >= objective - 1e-9 * abs(objective)
 
 
 @pytest.mark.parametrize("seed", range(24))
