@@ -1,0 +1,278 @@
+"""How exactly an emulated machine keeps the speed that it was asked to have.
+
+    .venv/bin/python -m benchmarks.pacing              some 4 minutes on an idle machine
+    .venv/bin/python -m benchmarks.pacing --quick      some 40 s
+
+*alone*: whole networks, layer by layer, at fractions from 0.1 to 1 of one core, under `pacing` and under a cgroup
+quota; models, fractions and actuators alternate. *together*: two lanes of one process at once, each in its thread, as
+an AP serves two gateways (pacing only: a quota is of a whole process).
+
+A use is one forward pass, from before the first layer to after the last pause; what counts over a run is the time
+that all uses should have taken over the time that they took. A thread that waits for a core because others have it is
+late for no fault of the actuator: that wait, as the kernel counts it (`schedstat`), stands beside each use, and a
+second figure is over the *undisturbed* uses, which waited for less than a hundredth of their time.
+
+It does not know what a hypervisor takes away, nor whether the CPU time itself is what it would be without pauses: its
+ratio to the CPU time at full speed in the same run is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splitnet.files import write_json_atomic
+from splitnet.inference import exact_inference
+from splitnet.models.build import build_model
+from splitnet.models.reference import ModelRef
+from splitnet.profiling.machine import machine_fingerprint
+from splitnet.resident import ResidentModel
+from splitnet.runtime.actuators import make_actuator, why_not
+from splitnet.runtime.paced import PacedHalf
+from splitnet.runtime.speed import Actuator, Pause, Use, achieved_over_asked
+from splitnet.terminal import Terminal
+
+RESULTS = Path(__file__).parent / "results" / "pacing.json"
+MODELS = (ModelRef("toy_chain"), ModelRef("vgg11_cifar"), ModelRef("resnet18", input_size=64))
+FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+PAIRS = ((0.1, 0.7), (0.3, 0.5), (0.4, 0.4), (0.5, 0.2))
+"""Of two lanes at once: less than one core together, as the lanes of one AP."""
+PASSES = 3
+"""Forward passes in a row under one setting, the first of which comes after another setting's."""
+LIMIT = 0.05
+UNDISTURBED = 0.01
+SCHEDULED = Path("/proc/thread-self/schedstat")
+DEADLINE_S = 120.0
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rounds of all settings: alone, and together."""
+
+    alone: int
+    together: int
+
+
+FULL, QUICK = Counts(30, 30), Counts(5, 5)
+
+
+class Whole:
+    """A network from its input to its output, with a boundary after each layer."""
+
+    def __init__(self, ref: ModelRef) -> None:
+        self.name = ref.name
+        model = ResidentModel(build_model(ref), torch.device("cpu"))
+        with exact_inference():
+            self._live = model.bottom(0).run([value for _, value in model.example()])
+        self._half = PacedHalf(model.top(0))
+
+    def use(self, actuator: Actuator, lane: str) -> Row:
+        """One forward pass; with it, how long its thread waited for a core."""
+
+        def work(pause: Pause) -> None:
+            self._half.run(self._live, pause)
+
+        with exact_inference():
+            waited_ns = waited_for_a_core_ns()
+            _, use = actuator.run(lane, work)
+            after_ns = waited_for_a_core_ns()
+        waited_s = None if waited_ns is None or after_ns is None else (after_ns - waited_ns) * 1e-9
+        return {"model": self.name, "actuator": actuator.name, **asdict(use), "waited_s": waited_s}
+
+
+def waited_for_a_core_ns() -> int | None:
+    """Of this thread so far: ready to run and not running."""
+    try:
+        return int(SCHEDULED.read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def alone(counts: Counts, models: Sequence[Whole], actuators: Sequence[str]) -> list[Row]:
+    """Every model at every fraction under every actuator, in a new order each round."""
+    order = random.Random(0)
+    settings = [(model, name, fraction) for model in models for name in actuators for fraction in FRACTIONS]
+    rows = []
+    for number in range(-1, counts.alone):
+        for model, name, fraction in order.sample(settings, len(settings)):
+            actuator = make_actuator(name)
+            try:
+                actuator.set("alone", fraction)
+                found = [model.use(actuator, "alone") for _ in range(PASSES)]
+            finally:
+                actuator.close()
+            if number >= 0:  # the first is for warming
+                rows += [{**row, "round": number} for row in found]
+    return rows
+
+
+def together(counts: Counts, models: Sequence[Whole], actuators: Sequence[str]) -> list[Row]:
+    """Two lanes of one process, until the slower one has made its passes; both work all the while."""
+    order = random.Random(1)
+    settings = [(model, pair) for model in models for pair in PAIRS]
+    rows = []
+    for number in range(-1, counts.together):
+        for model, pair in order.sample(settings, len(settings)):
+            found = two_lanes(model, pair)
+            if number >= 0:
+                rows += [{**row, "pair": list(pair), "round": number} for row in found]
+    return rows
+
+
+def two_lanes(model: Whole, pair: tuple[float, float]) -> list[Row]:
+    """Uses that lie within the time in which both lanes worked."""
+    pacing = make_actuator("pacing")
+    found: dict[str, list[Row]] = {}
+    ready = threading.Barrier(len(pair))
+    stop = threading.Event()
+
+    def lane(name: str, fraction: float) -> None:
+        pacing.set(name, fraction)
+        ready.wait(DEADLINE_S)
+        rows = found.setdefault(name, [])
+        try:
+            while not stop.is_set():
+                row = model.use(pacing, name)
+                if not stop.is_set():
+                    rows.append(row)
+                if fraction == min(pair) and len(rows) >= PASSES:
+                    break
+        finally:
+            stop.set()
+
+    threads = [
+        threading.Thread(target=lane, args=(f"lane {place}", fraction), daemon=True)
+        for place, fraction in enumerate(pair)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    if any(thread.is_alive() for thread in threads):
+        raise RuntimeError(f"two lanes of {model.name} at {pair} did not end within {DEADLINE_S:g} s")
+    return [row for rows in found.values() for row in rows]
+
+
+SECTIONS: dict[str, Callable[[Counts, Sequence[Whole], Sequence[str]], list[Row]]] = {
+    "alone": alone,
+    "together": together,
+}
+
+
+def measure(counts: Counts, sections: Iterable[str]) -> Row:
+    """Raw uses of each section."""
+    torch.set_num_threads(1)
+    refused = why_not("cgroup")
+    found: Row = {"machine": machine_fingerprint(), "cgroup": refused}
+    actuators = ("pacing",) if refused else ("pacing", "cgroup")
+    models = [Whole(ref) for ref in MODELS]
+    for name in sections:
+        with Terminal().waiting(name):
+            found[name] = SECTIONS[name](counts, models, actuators)
+    return found
+
+
+# --- what came of it
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How a speed was kept over some uses.
+
+    Attributes:
+        run: time that all should have taken over the time that they took, less 1; -0.05 is 5% too slow.
+        median, quarter: of achieved / asked - 1 use by use, and half the distance of its quartiles: the noise.
+        undisturbed: as `run`, over the uses that hardly waited for a core; None if there are none, or nobody tells.
+        share: how many those are, of all.
+    """
+
+    uses: int
+    run: float
+    median: float
+    quarter: float
+    undisturbed: float | None
+    share: float
+
+
+def kept(rows: Sequence[Row]) -> Kept:
+    """Of at least two uses."""
+    calm = [row for row in rows if row["waited_s"] is not None and row["waited_s"] < UNDISTURBED * row["wall_s"]]
+    errors = [row["achieved"] / row["asked"] - 1 for row in rows]
+    low, median, high = statistics.quantiles(errors, n=4)
+    return Kept(len(rows), over(rows), median, (high - low) / 2, over(calm) if calm else None, len(calm) / len(rows))
+
+
+def over(rows: Sequence[Row]) -> float:
+    """Achieved over asked of a run, less 1."""
+    names = ("lane", "asked", "achieved", "cpu_s", "wall_s")
+    ratio = achieved_over_asked(Use(**{name: row[name] for name in names}) for row in rows)
+    assert ratio is not None
+    return ratio - 1
+
+
+def show(results: Row) -> None:
+    """Tables, and whether the limit is met."""
+    terminal = Terminal()
+    head = ("model", "actuator", "asked", "run", "median ± noise", "undisturbed", "CPU time")
+    for section in SECTIONS:
+        rows = results.get(section)
+        if not rows:
+            continue
+        cases: dict[tuple[str, str, float], list[Row]] = {}
+        for row in rows:
+            cases.setdefault((row["model"], row["actuator"], row["asked"]), []).append(row)
+        full = {key: statistics.median(row["cpu_s"] for row in uses) for key, uses in cases.items() if key[2] == 1}
+        lines = []
+        for (model, actuator, asked), uses in sorted(cases.items()):
+            found = kept(uses)
+            at_full = full.get((model, actuator, 1.0))
+            cpu_s = statistics.median(row["cpu_s"] for row in uses)
+            lines.append(
+                (
+                    model,
+                    actuator,
+                    f"{asked:g}",
+                    f"{found.run:+.2%}",
+                    f"{found.median:+.2%} ± {found.quarter:.2%}",
+                    "-" if found.undisturbed is None else f"{found.undisturbed:+.2%} ({found.share:.0%})",
+                    f"{cpu_s * 1e3:.3f} ms" + (f" x{cpu_s / at_full:.2f}" if at_full else ""),
+                )
+            )
+        terminal.table(head, lines, f"{section}: achieved over asked, less 1")
+        for actuator in ("pacing", "cgroup"):
+            of_it = [row for row in rows if row["actuator"] == actuator]
+            if of_it:
+                found = kept(of_it)
+                verdict = "met" if abs(found.run) <= LIMIT else "not met"
+                calm = (
+                    "" if found.undisturbed is None else f", undisturbed {found.undisturbed:+.2%} ({found.share:.0%})"
+                )
+                terminal.print(f"{section}, {actuator}, over the run: {found.run:+.2%} of 5% ({verdict}){calm}")
+    if results["cgroup"]:
+        terminal.print(results["cgroup"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a sixth of the rounds")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    results = measure(QUICK if options.quick else FULL, options.only.split(","))
+    options.output.parent.mkdir(exist_ok=True)
+    write_json_atomic(options.output, results, "choose another --output")
+    show(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What members say to each other. Headers of frames of the project's wire protocol; large things are in the body.
+
+A connection opens with `Hello` and `Prove` from either side. After that anybody may say anything at any time; what is
+asked for (`Get…`) is answered within a deadline.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from splitnet.consensus.block import MOST_HEADER_BYTES
+from splitnet.consensus.canonical import Digest, Number, Signature
+from splitnet.consensus.receipt import MOST_RECEIPT_BYTES
+
+MOST_HEADERS = 256
+"""In one message."""
+MOST_BLOCKS_ASKED = 16
+MOST_LOCATOR = 64
+
+HeaderBytes = Annotated[bytes, msgspec.Meta(max_length=MOST_HEADER_BYTES)]
+ReceiptBytes = Annotated[bytes, msgspec.Meta(max_length=MOST_RECEIPT_BYTES)]
+
+
+class Said(msgspec.Struct, frozen=True, tag=True):
+    """One message."""
+
+
+class Hello(Said, frozen=True):
+    """The first message of either side."""
+
+    network: Digest
+    ap: Number
+    challenge: Digest
+    """Random; the other side signs it, so that nobody speaks in another's name."""
+
+
+class Prove(Said, frozen=True):
+    """The second message of either side: its signature over both challenges."""
+
+    signature: Signature
+
+
+class Announce(Said, frozen=True):
+    """A block that the sender has on disk."""
+
+    sealed: HeaderBytes
+
+
+class GetHeaders(Said, frozen=True):
+    """Headers of the receiver's chain after the first of these hashes that is in it."""
+
+    locator: Annotated[list[Digest], msgspec.Meta(max_length=MOST_LOCATOR)]
+
+
+class Headers(Said, frozen=True):
+    """Sealed headers, each the parent of the next. More may follow if there are `MOST_HEADERS`."""
+
+    sealed: Annotated[list[HeaderBytes], msgspec.Meta(max_length=MOST_HEADERS)]
+
+
+class GetBlocks(Said, frozen=True):
+    """Blocks by hash; each is answered by a `BlockBytes`, or by `NotHere`."""
+
+    hashes: Annotated[list[Digest], msgspec.Meta(min_length=1, max_length=MOST_BLOCKS_ASKED)]
+
+
+class BlockBytes(Said, frozen=True):
+    """A whole block in the body."""
+
+    hash: Digest
+
+
+class ReceiptBody(Said, frozen=True):
+    """A receipt; its result in the body, unless that is larger than may travel with it."""
+
+    signed: ReceiptBytes
+    with_result: bool
+
+
+class GetValue(Said, frozen=True):
+    """A result, or an activation for an audit, by its digest; answered by a `Value` or by `NotHere`."""
+
+    digest: Digest
+
+
+class Value(Said, frozen=True):
+    """Bytes in the body."""
+
+    digest: Digest
+
+
+class NotHere(Said, frozen=True):
+    """What was asked for by this hash or digest is not here."""
+
+    digest: Digest
+
+
+class Fraud(Said, frozen=True):
+    """A fraud proof; its evidence is asked for by digest."""
+
+    proof: ReceiptBytes
+
+
+class VoidVote(Said, frozen=True):
+    """A vote against a receipt."""
+
+    signed: ReceiptBytes
+    verifier: Number
+    signature: Signature
+
+
+class Ping(Said, frozen=True):
+    """Somebody is here."""
+
+
+Message: TypeAlias = (
+    Hello
+    | Prove
+    | Announce
+    | GetHeaders
+    | Headers
+    | GetBlocks
+    | BlockBytes
+    | ReceiptBody
+    | GetValue
+    | Value
+    | NotHere
+    | Fraud
+    | VoidVote
+    | Ping
+)

@@ -1,0 +1,385 @@
+"""An AP's node: a store, a chain, peers, and a mining process, joined by one lock.
+
+All decisions are made by `gossip.py` and `chain.py`; here are the threads, the sockets and the clock. Every message
+is taken in whole, under the lock, before the next of that peer is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from splitnet.consensus.audit import Evidence, Reexecute, examine, judge
+from splitnet.consensus.audit_records import FraudProof
+from splitnet.consensus.auditor import Auditor
+from splitnet.consensus.block import Body, Header, seal_of, sign_block
+from splitnet.consensus.canonical import MOST
+from splitnet.consensus.chain import Entry
+from splitnet.consensus.errors import ConsensusError, StoreError
+from splitnet.consensus.gossip import Gossip
+from splitnet.consensus.identity import public_bytes
+from splitnet.consensus.instructions import (
+    Drop,
+    Examine,
+    HeadMoved,
+    Instruction,
+    Send,
+    SendBlock,
+    SendValue,
+    StoreBlocks,
+    StoreValue,
+    ValueStored,
+)
+from splitnet.consensus.messages import BlockBytes, Message, NotHere, Said, Value
+from splitnet.consensus.peers import Peers
+from splitnet.consensus.proof_of_work import Effort, Found, MiningProcess
+from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
+from splitnet.consensus.receipt_memory import ReceiptMemory
+from splitnet.consensus.store import Store, load_chain
+from splitnet.errors import SettingsError, SplitnetError
+from splitnet.runtime.address import Address
+
+CLOSE_DEADLINE_S = 10.0
+TICK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """Where a node stands.
+
+    Attributes:
+        peers: names of the APs it is connected with.
+        dropped: names and reasons, oldest first.
+        mining: the slot it mines for.
+    """
+
+    height: int
+    head: bytes
+    slot: int
+    waiting_receipts: int
+    peers: tuple[str, ...]
+    dropped: tuple[tuple[str, str], ...]
+    mining: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is mined now."""
+
+    slot: int
+    hash_rate: float | None
+    parent: bytes
+    header: Header
+    body: Body
+
+
+def wall_clock_ms() -> int:
+    """ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """A running node; a context manager that ends everything it has started."""
+
+    def __init__(
+        self,
+        store: Store,
+        key: Ed25519PrivateKey,
+        address: Address,
+        peers: Sequence[Address],
+        reexecute: Reexecute,
+        *,
+        find_value: Callable[[bytes], bytes | None] = lambda digest: None,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """
+        Args:
+            store: open for writing; stays the caller's to close.
+            key: of one of the APs of the genesis block.
+            address: to listen on; port 0 takes a free one.
+            peers: to dial, again and again.
+            reexecute: runs a top again, for audits.
+            find_value: a value that is not in the store, such as the activation of an audit, by its digest.
+
+        Raises:
+            SettingsError: the key is of no AP, the port is taken, or the clock is behind the chain.
+        """
+        rules = store.rules
+        public = public_bytes(key)
+        numbers = [number for number, member in enumerate(rules.genesis.aps) if member.public_key == public]
+        if not numbers:
+            raise SettingsError(
+                f"the key {public.hex()[:12]} is of no AP of network {rules.network.hex()[:12]}; give an AP's key"
+            )
+        self.number = numbers[0]
+        self.rules = rules
+        self._store, self._key, self._clock_ms, self._find_value = store, key, clock_ms, find_value
+        self._reexecute = reexecute
+        self._lock = threading.RLock()
+        self._moved = threading.Condition(self._lock)
+        self._drawn: queue.SimpleQueue[SignedReceipt | None] = queue.SimpleQueue()
+        self._job: _Job | None = None
+        self._efforts: dict[int, Effort] = {}
+        self._failure: SplitnetError | None = None
+        self._closing = threading.Event()
+        check = ReceiptMemory()
+        chain = load_chain(store, self._judge, MOST, check)  # its times are judged by this clock right below
+        behind_ms = chain.head.place.time_ms - clock_ms()
+        if behind_ms > rules.genesis.most_ahead_ms:
+            raise SettingsError(
+                f"this clock is {behind_ms / 1000:g} s behind the chain's last block; set it right, then start again"
+            )
+        auditor = Auditor(rules, self.number, key, secrets.SystemRandom())
+        self._gossip = Gossip(chain, check, store.block_bytes, self._judge, auditor)
+        self._peers = Peers(
+            rules,
+            key,
+            self.number,
+            address,
+            self._lock,
+            connected=self._connected,
+            heard=self._heard,
+            gone=self._gossip.disconnected,
+        )
+        self._miner = MiningProcess()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._tick, self._mine, self._audit)]
+        for thread in self._threads:
+            thread.start()
+        self._peers.start()
+        for peer in peers:
+            self.dial(peer)
+
+    # --- what its owner does
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self._peers.address
+
+    def dial(self, peer: Address) -> None:
+        """Connect with this peer, again and again."""
+        self._peers.dial(peer)
+
+    def submit(self, signed: SignedReceipt, result: bytes) -> None:
+        """A receipt of an inference, with its result: verify, keep, tell all peers.
+
+        Raises:
+            ConsensusError: it is not valid.
+        """
+        with self._lock:
+            self._check_running()
+            self._perform(self._gossip.submit(signed, result, self._clock_ms()))
+
+    def mine(self, slot: int, hash_rate: float | None = None) -> None:
+        """Mine the block of this slot until somebody has it; at once nothing where somebody has.
+
+        Args:
+            hash_rate: hashes/s, f_j^bloc / c_h; None: as fast as it goes.
+        """
+        with self._lock:
+            self._check_running()
+            self._stop_mining()
+            if self._gossip.chain.head.place.slot < slot:
+                self._start_mining(slot, hash_rate)
+
+    def stop_mining(self) -> None:
+        """Mine no more."""
+        with self._lock:
+            self._stop_mining()
+
+    def wait_slot(self, slot: int, timeout_s: float) -> Entry | None:
+        """The head, once it is of this slot or a later one; None after the time-out."""
+        with self._moved:
+            reached = self._moved.wait_for(
+                lambda: self._failure or self._gossip.chain.head.place.slot >= slot, timeout_s
+            )
+            self._check_running()
+            return self._gossip.chain.head if reached else None
+
+    def effort(self, slot: int) -> Effort | None:
+        """What this node spent on mining for a slot; None where it did not or still does."""
+        with self._lock:
+            return self._efforts.get(slot)
+
+    def waiting(self) -> set[ReceiptKey]:
+        """Slot and DT of the receipts that it knows and that its chain does not hold."""
+        with self._lock:
+            chain = self._gossip.chain
+            keys = {pooled.signed.key for pooled in self._gossip.pool}
+            return {key for key in keys if chain.recorded(("receipt", key)) is None}
+
+    def accused(self) -> set[ReceiptKey]:
+        """Slot and DT of the receipts that were proved to be lies, here or by others; in the chain or not yet."""
+        with self._lock:
+            return set(self._gossip.accusations.frauds)
+
+    def voided(self) -> set[ReceiptKey]:
+        """Slot and DT of the receipts whose activation was withheld from most."""
+        with self._lock:
+            return set(self._gossip.accusations.voids)
+
+    def status(self) -> NodeStatus:
+        """Where it stands."""
+        with self._lock:
+            head, aps = self._gossip.chain.head, self.rules.genesis.aps
+            return NodeStatus(
+                height=head.height,
+                head=head.hash,
+                slot=head.place.slot,
+                waiting_receipts=len(self.waiting()),
+                peers=tuple(aps[number].name for number in self._peers.numbers),
+                dropped=tuple(self._peers.dropped),
+                mining=None if self._job is None else self._job.slot,
+            )
+
+    def close(self) -> None:
+        """End connections, threads and the mining process."""
+        self._closing.set()
+        self._drawn.put(None)
+        self._peers.close()
+        with self._lock:
+            self._moved.notify_all()
+        for thread in self._threads:
+            thread.join(CLOSE_DEADLINE_S)
+        self._miner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- instructions
+
+    def _perform(self, instructions: Sequence[Instruction]) -> None:
+        """In their order: what is announced is on disk."""
+        try:
+            for instruction in instructions:
+                self._do(instruction)
+        except StoreError as error:  # nothing can be promised any more
+            self._failure = error
+            self._closing.set()
+            self._moved.notify_all()
+
+    def _do(self, instruction: Instruction) -> None:
+        match instruction:
+            case Send(peer, message, body):
+                self._peers.post(peer, lambda: (message, body))
+            case SendBlock(peer, block_hash):
+                self._peers.post(peer, lambda: self._stored_block(block_hash))
+            case SendValue(peer, digest):
+                self._peers.post(peer, lambda: self._stored_value(digest))
+            case StoreBlocks(blocks):
+                self._store.append(blocks)
+            case StoreValue(value):
+                self._store.put_value(value)
+            case Drop(peer, reason, broke_rule):
+                self._peers.drop(peer, reason, broke_rule)
+            case ValueStored(digest):
+                self._perform(self._gossip.value_stored(digest, self._clock_ms()))
+            case Examine(signed):
+                self._drawn.put(signed)
+            case HeadMoved():
+                self._head_moved()
+
+    def _stored_block(self, block_hash: bytes) -> tuple[Said, bytes]:
+        with self._lock:
+            data = self._store.block_bytes(block_hash)
+        return (NotHere(block_hash), b"") if data is None else (BlockBytes(block_hash), data)
+
+    def _stored_value(self, digest: bytes) -> tuple[Said, bytes]:
+        with self._lock:
+            data = self._store.value(digest)
+        if data is None:
+            data = self._find_value(digest)
+        return (NotHere(digest), b"") if data is None else (Value(digest), data)
+
+    # --- peers and audits
+
+    def _connected(self, peer: int) -> None:
+        self._perform(self._gossip.connected(peer, self._clock_ms()))
+
+    def _heard(self, peer: int, message: Message, body: bytes) -> None:
+        self._perform(self._gossip.heard(peer, message, body, self._clock_ms()))
+
+    def _tick(self) -> None:
+        while not self._closing.wait(TICK_S):
+            with self._lock:
+                self._perform(self._gossip.tick(self._clock_ms()))
+
+    def _judge(self, fraud: FraudProof) -> bool:
+        return judge(self.rules, fraud.signed, self._evidence(fraud.signed), self._reexecute)
+
+    def _evidence(self, signed: SignedReceipt) -> Evidence:
+        return Evidence(self._store.value(signed.receipt.activation), self._store.value(signed.receipt.result))
+
+    def _audit(self) -> None:
+        """Run again what the auditor has drawn, one after the other, while everything else goes on."""
+        while (signed := self._drawn.get()) is not None:
+            deviation = None
+            with contextlib.suppress(ConsensusError):
+                deviation = examine(signed, self._evidence(signed), self._reexecute)
+            with self._lock:
+                self._perform(self._gossip.examined(signed, deviation, self._clock_ms()))
+
+    # --- mining
+
+    def _start_mining(self, slot: int, hash_rate: float | None) -> None:
+        chain = self._gossip.chain
+        body = self._gossip.body(slot, self.number)
+        header = chain.candidate(body, slot, self.number, self._clock_ms())
+        self._job = _Job(slot, hash_rate, chain.head.hash, header, body)
+        self._miner.start(seal_of(self.rules, header), int.from_bytes(header.target), hash_rate)
+
+    def _stop_mining(self) -> None:
+        if self._job is not None:
+            self._efforts[self._job.slot] = self._miner.stop()
+            self._job = None
+
+    def _head_moved(self) -> None:
+        """Another AP has won the slot, or the block that is mined has another parent now."""
+        job, head = self._job, self._gossip.chain.head
+        if job is not None and head.place.slot >= job.slot:
+            self._stop_mining()
+        elif job is not None and head.hash != job.parent:
+            self._stop_mining()
+            self._start_mining(job.slot, job.hash_rate)
+        self._moved.notify_all()
+
+    def _mine(self) -> None:
+        while not self._closing.is_set():
+            try:
+                if select.select([self._miner], [], [], TICK_S)[0]:
+                    with self._lock:
+                        if (found := self._miner.wait(0)) is not None:
+                            self._found(found)
+            except (SplitnetError, OSError) as error:
+                with self._lock:
+                    if not self._closing.is_set():
+                        self._failure = SplitnetError(f"mining has ended: {error}")
+                        self._moved.notify_all()
+                return
+
+    def _found(self, found: Found) -> None:
+        job, self._job = self._job, None
+        if job is None:
+            return
+        self._efforts[job.slot] = found.effort
+        block = sign_block(self.rules, self._key, job.header, found.nonce, job.body)
+        self._perform(self._gossip.submit_block(block, self._clock_ms()))
+
+    def _check_running(self) -> None:
+        if self._failure is not None:
+            raise self._failure

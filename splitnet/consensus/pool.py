@@ -1,0 +1,75 @@
+"""Receipts that wait for a block: verified, bounded, none twice.
+
+A receipt enters a candidate block once its result is there and has the digest that was signed. Receipts stay for some
+slots after they were recorded, so that those of a block that leaves the chain are there for the next.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from splitnet.consensus.genesis import Rules
+from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
+
+SLOTS_KEPT = 256
+"""Behind the newest slot of the pool's chain; what is older was recorded, or never will be."""
+MOST_OF_AN_AP = 16_384
+"""Receipts; each AP pushes out only its own."""
+
+
+@dataclass(slots=True)
+class Pooled:
+    """A receipt, and whether its result is known."""
+
+    signed: SignedReceipt
+    has_result: bool
+
+
+class Pool:
+    """Receipts by slot and DT."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._of_ap: list[OrderedDict[ReceiptKey, Pooled]] = [OrderedDict() for _ in rules.genesis.aps]
+        self._most = rules.genesis.most_receipts
+
+    def __contains__(self, key: ReceiptKey) -> bool:
+        return any(key in own for own in self._of_ap)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of_ap))
+
+    def __iter__(self) -> Iterator[Pooled]:
+        for own in self._of_ap:
+            yield from own.values()
+
+    def add(self, signed: SignedReceipt, has_result: bool) -> None:
+        """Keep a validated receipt; of two for the same slot and DT the first stays."""
+        own = self._of_ap[signed.receipt.ap]
+        own.setdefault(signed.key, Pooled(signed, has_result))
+        if len(own) > MOST_OF_AN_AP:
+            own.popitem(last=False)
+
+    def result_came(self, digest: bytes) -> list[SignedReceipt]:
+        """A result with this digest is on disk; the receipts that waited for it."""
+        waited = [pooled for pooled in self if not pooled.has_result and pooled.signed.receipt.result == digest]
+        for pooled in waited:
+            pooled.has_result = True
+        return [pooled.signed for pooled in waited]
+
+    def forget_before(self, slot: int) -> None:
+        """Drop receipts of slots before this one."""
+        for own in self._of_ap:
+            for key in [key for key in own if key[0] < slot]:
+                del own[key]
+
+    def ready(self, slot: int, miner: int, recorded: Callable[[ReceiptKey], bool]) -> tuple[SignedReceipt, ...]:
+        """What a block of this slot may hold: the miner's own of the slot first, then the oldest, in their order."""
+        waiting = [
+            pooled.signed
+            for pooled in self
+            if pooled.has_result and pooled.signed.key[0] <= slot and not recorded(pooled.signed.key)
+        ]
+        waiting.sort(key=lambda signed: (signed.key[0] != slot or signed.receipt.ap != miner, signed.key))
+        return tuple(sorted(waiting[: self._most], key=lambda signed: signed.key))
