@@ -79,18 +79,18 @@ class Living:
 
     def reputation(self, slot: int, made: list[Made]) -> float:
         """U of the liar's candidate in this slot."""
-        body = Body(receipts=tuple(one.signed for one in made))
+        body = Body(self.network.plan(slot, made), tuple(one.signed for one in made))
         time_ms = STARTED_MS + 1000 * (slot + 1)
-        return self.chain.candidate(body, slot, LIAR, time_ms).reputation_micro / MILLION
+        return self.chain.candidate(body, LIAR, time_ms).reputation_micro / MILLION
 
     def add(self, slot: int, miner: int, made: list[Made]) -> None:
         """The slot's block; an honest miner records what audits have found."""
         time_ms = STARTED_MS + 1000 * (slot + 1)
-        body = Body(receipts=tuple(one.signed for one in made))
+        body = Body(self.network.plan(slot, made), tuple(one.signed for one in made))
         if miner != LIAR:
-            body = Body(body.receipts, tuple(once(self.frauds)), tuple(once(self.voids)))
+            body = Body(body.plan, body.receipts, tuple(once(self.frauds)), tuple(once(self.voids)))
             self.frauds, self.voids = [], []
-        self.chain.add(self.network.mined(self.chain.candidate(body, slot, miner, time_ms), body), time_ms)
+        self.chain.add(self.network.mined(self.chain.candidate(body, miner, time_ms), body), time_ms)
 
 
 def once(records: list[Any]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ Everything is drawn from seeds. An auditor's draws are as unforeseeable to the l
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,8 +20,9 @@ from splitnet.consensus.audit_records import FraudProof, Void
 from splitnet.consensus.auditor import Ask, Auditor, Examine, Instruction, PublishFraud, PublishVoid, PublishVote
 from splitnet.consensus.block import Block, Body, Header, seal_of, sign_block
 from splitnet.consensus.difficulty import Mining
-from splitnet.consensus.genesis import VERSION, Audit, Genesis, Member, Rules
+from splitnet.consensus.genesis import MILLION, VERSION, Audit, Genesis, Member, Rules
 from splitnet.consensus.identity import public_bytes
+from splitnet.consensus.plan import CutPlan, SignedPlan, sign_plan
 from splitnet.consensus.proof_of_work import NONCE_BYTES, meets, work_hash
 from splitnet.consensus.receipt import (
     Arrival,
@@ -39,7 +41,7 @@ from splitnet.models.reference import ModelRef
 from splitnet.profiling.facts import model_facts
 from splitnet.resident import ModelInputs, ResidentModel
 
-TOLERANCE_MICRO = 1000
+TOLERANCE_MICRO = Audit().tolerance_micro
 SUSPENDED_SLOTS = 100
 DEVICES_OF_AP = 2
 MOST_DATA_POINTS, MEAN_DATA_POINTS = 15, 10
@@ -116,6 +118,7 @@ class Network:
             gateway_of=tuple(device // DEVICES_OF_AP for device in range(devices)),
             ap_of=tuple(range(aps)),
             most_data_points=(MOST_DATA_POINTS,) * devices,
+            models=(0,) * devices,
             mining=Mining(
                 alpha_micro=2_000_000,
                 beta_micro=0,
@@ -153,6 +156,13 @@ class Network:
         by_ap = sign_as_ap(self.rules, self.keys["ap", ap], receipt, device)
         signed = countersign(self.rules, self.keys["gateway", ap], receipt, device, by_ap)
         return Made(signed, Evidence(run.activation, given))
+
+    def plan(self, slot: int, made: Sequence[Made]) -> SignedPlan:
+        """The controller's, of the cuts at which these inferences were run."""
+        genesis, cuts = self.rules.genesis, {one.signed.key: one.signed.receipt.cut for one in made}
+        planned = tuple(cuts.get((slot, twin), 0) for twin in range(len(genesis.devices)))
+        plan = CutPlan(slot, planned, (0,) * len(genesis.gateways), (MILLION,) * len(genesis.aps))
+        return sign_plan(self.rules, self.keys["controller", 0], plan)
 
     def mined(self, header: Header, body: Body) -> Block:
         """With real proof of work, at few hashes."""

@@ -36,7 +36,8 @@ from typing import Any
 from benchmarks.mining_report import draw, show
 from splitnet.consensus.canonical import digest_of
 from splitnet.consensus.difficulty import MICRO, Mining, difficulty_of, target_of
-from splitnet.consensus.proof_of_work import Found, MiningProcess, meets, work_hash
+from splitnet.consensus.mining_process import Found, MiningProcess
+from splitnet.consensus.proof_of_work import meets, work_hash
 from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.terminal import Terminal

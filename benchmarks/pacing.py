@@ -10,7 +10,8 @@ an AP serves two gateways (pacing only: a quota is of a whole process).
 A use is one forward pass, from before the first layer to after the last pause; what counts over a run is the time
 that all uses should have taken over the time that they took. A thread that waits for a core because others have it is
 late for no fault of the actuator: that wait, as the kernel counts it (`schedstat`), stands beside each use, and a
-second figure is over the *undisturbed* uses, which waited for less than a hundredth of their time.
+second figure is over the *undisturbed* uses, which waited for less than a hundredth of their time. (Not for a quota:
+to the kernel, who is held by one waits for a core.)
 
 It does not know what a hypervisor takes away, nor whether the CPU time itself is what it would be without pauses: its
 ratio to the CPU time at full speed in the same run is shown.
@@ -51,6 +52,7 @@ LIMIT = 0.05
 UNDISTURBED = 0.01
 SCHEDULED = Path("/proc/thread-self/schedstat")
 DEADLINE_S = 120.0
+KEY, COLUMNS = ("model", "actuator", "asked"), ("cpu_s", "wall_s", "waited_s")
 
 Row = dict[str, Any]
 
@@ -112,7 +114,7 @@ def alone(counts: Counts, models: Sequence[Whole], actuators: Sequence[str]) -> 
             finally:
                 actuator.close()
             if number >= 0:  # the first is for warming
-                rows += [{**row, "round": number} for row in found]
+                rows += found
     return rows
 
 
@@ -125,7 +127,7 @@ def together(counts: Counts, models: Sequence[Whole], actuators: Sequence[str]) 
         for model, pair in order.sample(settings, len(settings)):
             found = two_lanes(model, pair)
             if number >= 0:
-                rows += [{**row, "pair": list(pair), "round": number} for row in found]
+                rows += found
     return rows
 
 
@@ -170,7 +172,7 @@ SECTIONS: dict[str, Callable[[Counts, Sequence[Whole], Sequence[str]], list[Row]
 
 
 def measure(counts: Counts, sections: Iterable[str]) -> Row:
-    """Raw uses of each section."""
+    """Raw uses of each section, by case."""
     torch.set_num_threads(1)
     refused = why_not("cgroup")
     found: Row = {"machine": machine_fingerprint(), "cgroup": refused}
@@ -178,8 +180,19 @@ def measure(counts: Counts, sections: Iterable[str]) -> Row:
     models = [Whole(ref) for ref in MODELS]
     for name in sections:
         with Terminal().waiting(name):
-            found[name] = SECTIONS[name](counts, models, actuators)
+            found[name] = by_case(SECTIONS[name](counts, models, actuators))
     return found
+
+
+def by_case(rows: Iterable[Row]) -> list[Row]:
+    """The same by model, actuator and fraction, in columns; what was achieved is cpu_s / wall_s."""
+    cases: dict[tuple[str, str, float], Row] = {}
+    for row in rows:
+        key = (row["model"], row["actuator"], row["asked"])
+        case = cases.setdefault(key, {**dict(zip(KEY, key, strict=True)), **{name: [] for name in COLUMNS}})
+        for name in COLUMNS:
+            case[name].append(None if row[name] is None else round(row[name], 8))
+    return [cases[key] for key in sorted(cases)]
 
 
 # --- what came of it
@@ -196,7 +209,6 @@ class Kept:
         share: how many those are, of all.
     """
 
-    uses: int
     run: float
     median: float
     quarter: float
@@ -204,62 +216,68 @@ class Kept:
     share: float
 
 
-def kept(rows: Sequence[Row]) -> Kept:
-    """Of at least two uses."""
-    calm = [row for row in rows if row["waited_s"] is not None and row["waited_s"] < UNDISTURBED * row["wall_s"]]
-    errors = [row["achieved"] / row["asked"] - 1 for row in rows]
-    low, median, high = statistics.quantiles(errors, n=4)
-    return Kept(len(rows), over(rows), median, (high - low) / 2, over(calm) if calm else None, len(calm) / len(rows))
-
-
-def over(rows: Sequence[Row]) -> float:
-    """Achieved over asked of a run, less 1."""
-    names = ("lane", "asked", "achieved", "cpu_s", "wall_s")
-    ratio = achieved_over_asked(Use(**{name: row[name] for name in names}) for row in rows)
-    assert ratio is not None
-    return ratio - 1
+def kept(cases: Sequence[Row]) -> Kept:
+    """Of all uses of these cases, at least two."""
+    uses, calm = [], []
+    for case in cases:
+        for cpu_s, wall_s, waited_s in zip(*(case[name] for name in COLUMNS), strict=True):
+            uses.append(Use("", case["asked"], cpu_s / wall_s, cpu_s, wall_s))
+            if case["actuator"] != "cgroup" and waited_s is not None and waited_s < UNDISTURBED * wall_s:
+                calm.append(uses[-1])
+    low, median, high = statistics.quantiles((use.achieved / use.asked - 1 for use in uses), n=4)
+    whole, undisturbed = achieved_over_asked(uses), achieved_over_asked(calm)
+    assert whole is not None
+    return Kept(
+        run=whole - 1,
+        median=median,
+        quarter=(high - low) / 2,
+        undisturbed=None if undisturbed is None else undisturbed - 1,
+        share=len(calm) / len(uses),
+    )
 
 
 def show(results: Row) -> None:
     """Tables, and whether the limit is met."""
     terminal = Terminal()
-    head = ("model", "actuator", "asked", "run", "median ± noise", "undisturbed", "CPU time")
     for section in SECTIONS:
-        rows = results.get(section)
-        if not rows:
+        cases = results.get(section)
+        if not cases:
             continue
-        cases: dict[tuple[str, str, float], list[Row]] = {}
-        for row in rows:
-            cases.setdefault((row["model"], row["actuator"], row["asked"]), []).append(row)
-        full = {key: statistics.median(row["cpu_s"] for row in uses) for key, uses in cases.items() if key[2] == 1}
-        lines = []
-        for (model, actuator, asked), uses in sorted(cases.items()):
-            found = kept(uses)
-            at_full = full.get((model, actuator, 1.0))
-            cpu_s = statistics.median(row["cpu_s"] for row in uses)
-            lines.append(
-                (
-                    model,
-                    actuator,
-                    f"{asked:g}",
-                    f"{found.run:+.2%}",
-                    f"{found.median:+.2%} ± {found.quarter:.2%}",
-                    "-" if found.undisturbed is None else f"{found.undisturbed:+.2%} ({found.share:.0%})",
-                    f"{cpu_s * 1e3:.3f} ms" + (f" x{cpu_s / at_full:.2f}" if at_full else ""),
-                )
+        at_full = [case for case in cases if case["asked"] == 1]
+        full_s = {(case["model"], case["actuator"]): statistics.median(case["cpu_s"]) for case in at_full}
+        terminal.table(
+            ("model", "actuator", "asked", "run", "median ± noise", "undisturbed", "CPU time"),
+            [line(case, full_s.get((case["model"], case["actuator"]))) for case in cases],
+            f"{section}: achieved over asked, less 1",
+        )
+        for actuator in sorted({case["actuator"] for case in cases}):
+            found = kept([case for case in cases if case["actuator"] == actuator])
+            verdict = "met" if abs(found.run) <= LIMIT else "not met"
+            terminal.print(
+                f"{section}, {actuator}, over the run: {found.run:+.2%} of {LIMIT:.0%} ({verdict}), "
+                f"undisturbed {calmly(found)}"
             )
-        terminal.table(head, lines, f"{section}: achieved over asked, less 1")
-        for actuator in ("pacing", "cgroup"):
-            of_it = [row for row in rows if row["actuator"] == actuator]
-            if of_it:
-                found = kept(of_it)
-                verdict = "met" if abs(found.run) <= LIMIT else "not met"
-                calm = (
-                    "" if found.undisturbed is None else f", undisturbed {found.undisturbed:+.2%} ({found.share:.0%})"
-                )
-                terminal.print(f"{section}, {actuator}, over the run: {found.run:+.2%} of 5% ({verdict}){calm}")
     if results["cgroup"]:
         terminal.print(results["cgroup"])
+
+
+def line(case: Row, full_s: float | None) -> tuple[str, ...]:
+    """`full_s`: CPU time at full speed, if that was measured."""
+    found = kept([case])
+    cpu_s = statistics.median(case["cpu_s"])
+    return (
+        case["model"],
+        case["actuator"],
+        f"{case['asked']:g}",
+        f"{found.run:+.2%}",
+        f"{found.median:+.2%} ± {found.quarter:.2%}",
+        calmly(found),
+        f"{cpu_s * 1e3:.3f} ms" + (f" x{cpu_s / full_s:.2f}" if full_s else ""),
+    )
+
+
+def calmly(found: Kept) -> str:
+    return "-" if found.undisturbed is None else f"{found.undisturbed:+.2%} ({found.share:.0%})"
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 
 *sign*: device, AP and gateway sign 1,000 receipts, three signatures each. *verify*: each receipt by itself, members,
 caps, FLOPs and three signatures. *block*: bytes of a block of 1,000 receipts become the head of a chain: decoding,
-header, Merkle roots, receipts, reputation, what the chain holds already. One thread, public keys loaded, nothing
-verified before.
+header, Merkle roots, plan, receipts, reputation, what the chain holds already. One thread, public keys loaded,
+nothing verified before.
 
 How much of it is cryptography is measured in two ways. *bare*: the same signatures and the same hashes once more, of
 the same bytes and in the same number, straight in a loop over `cryptography` and hashlib; it stands beside the real
@@ -35,11 +35,12 @@ from unittest.mock import patch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from splitnet.consensus import identity, receipt
-from splitnet.consensus.block import MOST_BLOCK_BYTES, Block, Body, hash_of, seal_of, sign_block
+from splitnet.consensus.block import Block, Body, hash_of, seal_of, sign_block
 from splitnet.consensus.canonical import decode, encode
 from splitnet.consensus.chain import Chain, make_header
 from splitnet.consensus.difficulty import Mining
-from splitnet.consensus.genesis import VERSION, Genesis, Member, Rules
+from splitnet.consensus.genesis import MILLION, VERSION, Genesis, Member, Rules
+from splitnet.consensus.plan import CutPlan, sign_plan
 from splitnet.consensus.proof_of_work import NONCE_BYTES, meets, work_hash
 from splitnet.consensus.receipt import (
     MOST_RECEIPT_BYTES,
@@ -52,11 +53,13 @@ from splitnet.consensus.receipt import (
     validate_receipt,
 )
 from splitnet.consensus.registry import ModelFlops, Registry
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.validation import (
     Place,
     Standing,
     validate_claim,
     validate_order,
+    validate_plan_of_block,
     validate_roots,
     validate_sealed,
 )
@@ -92,34 +95,36 @@ class Network:
             return tuple(Member(f"{role}-{n}", identity.public_bytes(key)) for n, key in enumerate(own))
 
         self.devices, self.gateways, self.aps = keys("device", DEVICES), keys("gateway", GATEWAYS), keys("ap", APS)
-        graph = hashlib.sha256(b"graph").digest()
-        registry = Registry((ModelFlops(graph, tuple(range(1_000_000, 1_000_000 + LAYERS))),))
+        graph, weights = (hashlib.sha256(name).digest() for name in (b"graph", b"weights"))
+        registry = Registry((ModelFlops(graph, weights, tuple(range(1_000_000, 1_000_000 + LAYERS))),))
+        self.controller = keys("controller", 1)[0]
         genesis = Genesis(
             version=VERSION,
-            controller=members("controller", keys("controller", 1))[0],
+            controller=members("controller", [self.controller])[0],
             gateways=members("gateway", self.gateways),
             aps=members("ap", self.aps),
             devices=members("device", self.devices),
             gateway_of=tuple(number % GATEWAYS for number in range(DEVICES)),
             ap_of=tuple(number % APS for number in range(GATEWAYS)),
             most_data_points=(15,) * DEVICES,
+            models=(0,) * DEVICES,
             mining=Mining(2_000_000, 0, 16, "linear", 10**10, 1_000_000),
             registry=registry.digest(),
             started_ms=0,
         )
         self.rules = Rules(genesis, registry)
-        self.unsigned = [self._unsigned(graph, *divmod(number, DEVICES)) for number in range(RECEIPTS)]
+        self.unsigned = [self._unsigned(registry.models[0], *divmod(number, DEVICES)) for number in range(RECEIPTS)]
         self.signed = self.sign_all()
         self.block = self._block()
 
-    def _unsigned(self, graph: bytes, slot: int, twin: int) -> Receipt:
+    def _unsigned(self, model: ModelFlops, slot: int, twin: int) -> Receipt:
         digests = [
             hashlib.sha256(f"{what} {slot} {twin}".encode()).digest() for what in ("batch", "crossed", "result")
         ]
         gateway = self.rules.genesis.gateway_of[twin]
         arrival = Arrival(slot, twin, 5 + twin % 11, digests[0])
-        ap, weights = self.rules.genesis.ap_of[gateway], hashlib.sha256(b"weights").digest()
-        return Receipt(arrival, gateway, ap, graph, weights, twin % LAYERS, *digests[1:])
+        ap = self.rules.genesis.ap_of[gateway]
+        return Receipt(arrival, gateway, ap, *model.key, twin % LAYERS, *digests[1:])
 
     def sign_all(self) -> tuple[SignedReceipt, ...]:
         """By device, AP and gateway."""
@@ -131,9 +136,10 @@ class Network:
         return tuple(signed)
 
     def _block(self) -> Block:
-        body = Body(self.signed)
-        slot = RECEIPTS // DEVICES - 1
-        header = make_header(self.rules, Place.of_genesis(self.rules), body, slot, 0, 1000, Standing())
+        slot, cuts = RECEIPTS // DEVICES - 1, tuple(twin % LAYERS for twin in range(DEVICES))
+        plan = CutPlan(slot, cuts, (0,) * GATEWAYS, (MILLION,) * APS)
+        body = Body(sign_plan(self.rules, self.controller, plan), self.signed)
+        header = make_header(self.rules, Place.of_genesis(self.rules), body, 0, 1000, Standing())
         seal, target, number = seal_of(self.rules, header), int.from_bytes(header.target), 0
         while not meets(work_hash(seal, number.to_bytes(NONCE_BYTES)), target):
             number += 1
@@ -243,6 +249,7 @@ def steps(network: Network) -> dict[str, Call]:
         "block: sealed header": lambda: validate_sealed(rules, block.sealed),
         "block: order": lambda: validate_order(rules, block.body),
         "block: Merkle roots": lambda: validate_roots(block.header, block.body),
+        "block: plan": lambda: validate_plan_of_block(rules, block.header, block.body),
         "block: reputation": lambda: validate_claim(rules, block.header, block.body),
         "block: receipts": network.verify_all,
         "block: what it records": block.body.records,

@@ -57,8 +57,8 @@ def find_meter(
         return rapl_meter(root)
     if device.type != "cuda":
         return None
-    uuid = (uuid_of or _cuda_uuid)(device)
-    nvml = nvml or _import_pynvml()
+    uuid = (uuid_of or cuda_uuid)(device)
+    nvml = nvml or import_pynvml()
     return None if uuid is None or nvml is None else nvml_meter(uuid, nvml)
 
 
@@ -201,7 +201,8 @@ def nvml_meter(uuid: str, nvml: Any) -> NvmlMeter | None:
         return None
 
 
-def _import_pynvml() -> Any | None:
+def import_pynvml() -> Any | None:
+    """The module `pynvml`; None without the extra `nvml`."""
     try:
         import pynvml
     except ImportError:
@@ -209,7 +210,7 @@ def _import_pynvml() -> Any | None:
     return pynvml
 
 
-def _cuda_uuid(device: torch.device) -> str | None:
+def cuda_uuid(device: torch.device) -> str | None:
     """NVML's name of a device, which does not depend on CUDA_VISIBLE_DEVICES; None without CUDA."""
     if not torch.cuda.is_available():
         return None

@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 
-from splitnet.consensus.block import MOST_BLOCK_BYTES, Block, Header, hash_of
+from splitnet.consensus.block import Block, Header, hash_of
 from splitnet.consensus.canonical import decode
 from splitnet.consensus.database import FILE, damaged
+from splitnet.consensus.entry import rank_of
 from splitnet.consensus.errors import ConsensusError, StoreError
 from splitnet.consensus.genesis import Rules
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.store import Row, Store
 from splitnet.consensus.verifying import BrokenBlockError, Verified, verify_store
 
@@ -185,7 +187,7 @@ def read_block(store: Store, row: Row) -> Block:
 
 
 def listed(store: Store) -> list[Listed]:
-    """The chain, oldest first: the longest branch, of two as long the one whose last hash is lower.
+    """The chain, oldest first: the longest branch, of two as long the one with the lower hash * gamma.
 
     Raises:
         StoreError: damaged.
@@ -196,7 +198,7 @@ def listed(store: Store) -> list[Listed]:
         block = read_block(store, row)
         one = Listed(row.hash, block.header, len(block.body.receipts))
         found[one.hash] = one
-        if head is None or (-one.header.height, one.hash) < (-head.header.height, head.hash):
+        if head is None or rank_of(one.hash, one.header) > rank_of(head.hash, head.header):
             head = one
     chain = []
     while head is not None:

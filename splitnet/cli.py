@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from splitnet.commands import bench, chain, keys, link, models, plan, profile, simulate, validate, worker
+from splitnet.commands import bench, chain, keys, link, models, plan, profile, run, show, simulate, validate, worker
 from splitnet.errors import ModelError, SplitnetError
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def _root(
     pass  # main() takes --debug from the line before it is parsed
 
 
-for part in (models, bench, profile, plan, link, validate, simulate, worker, keys, chain):
+for part in (models, bench, show, profile, plan, link, validate, simulate, run, worker, keys, chain):
     app.add_typer(part.app)
 
 

@@ -36,7 +36,7 @@ from splitnet.consensus.genesis import (
     Rules,
 )
 from splitnet.consensus.identity import KEY_SUFFIX, new_key, public_bytes, write_key
-from splitnet.consensus.registry import MOST_REGISTRY_BYTES, Registry
+from splitnet.consensus.registry import MOST_REGISTRY_BYTES, Registry, model_key
 from splitnet.errors import SettingsError
 from splitnet.files import refusals, replacing
 from splitnet.profiling.facts import ModelFacts
@@ -83,7 +83,9 @@ def found_network(
         keys = folder / KEYS
         with refusals(keys, WAY_OUT):
             keys.mkdir(mode=0o700)
-        genesis = _genesis(scenario, mining, registry, started_ms, audit or Audit(), _new_keys(scenario, keys, step))
+        models = _models(scenario, facts, registry)
+        members = _new_keys(scenario, keys, step)
+        genesis = _genesis(scenario, mining, registry, models, started_ms, audit or Audit(), members)
         rules = Rules(genesis, registry)
         _write(folder / REGISTRY, encode(registry))
         _write(folder / GENESIS, encode(genesis))
@@ -136,6 +138,13 @@ def _most_flops(scenario: Scenario, facts: Mapping[str, ModelFacts]) -> int:
         layers = facts[names[device % len(names)]].layers
         brought[int(scenario.network.ap_of[gateway])] += points * sum(layer.flops for layer in layers)
     return max(brought)
+
+
+def _models(scenario: Scenario, facts: Mapping[str, ModelFacts], registry: Registry) -> tuple[int, ...]:
+    """[devices] numbers of their models in the registry."""
+    names = scenario.file.devices.dnn
+    numbers = {name: registry.number(*model_key(facts[name].identity)) for name in names}
+    return tuple(numbers[names[device % len(names)]] for device in range(scenario.file.devices.count))
 
 
 def _most_points(scenario: Scenario) -> list[int]:
@@ -245,6 +254,7 @@ def _genesis(
     scenario: Scenario,
     mining: Mining,
     registry: Registry,
+    models: tuple[int, ...],
     started_ms: int,
     audit: Audit,
     members: Mapping[str, list[Member]],
@@ -258,6 +268,7 @@ def _genesis(
         gateway_of=tuple(scenario.network.gateway_of.tolist()),
         ap_of=tuple(scenario.network.ap_of.tolist()),
         most_data_points=tuple(_most_points(scenario)),
+        models=models,
         mining=mining,
         registry=registry.digest(),
         started_ms=started_ms,

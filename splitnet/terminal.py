@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -62,6 +63,15 @@ class Terminal:
                 bar.update(task, completed=done, total=total or None, description=text)
 
             yield step
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[RenderableType], None]]:
+        """What is handed to the function stands there, in place of what stood there before, until the block ends."""
+        if not self._progress.is_terminal or self._quiet:
+            yield lambda what: None
+            return
+        with Live(console=self._progress, transient=True, auto_refresh=False) as shown:
+            yield lambda what: shown.update(what, refresh=True)
 
     @contextmanager
     def waiting(self, title: str) -> Iterator[None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -9,6 +12,7 @@ from hypothesis import settings
 from splitnet.cli import main
 from tests.commands import Ended, Run
 
+sys.path.append(str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 settings.register_profile("splitnet", deadline=None, derandomize=True)
 settings.load_profile("splitnet")
 torch.set_num_threads(1)

@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from splitnet.consensus.audit_records import FraudProof, Void
 from splitnet.consensus.block import Block, Body, Header, seal_of, sign_block
 from splitnet.consensus.chain import Chain, make_header
 from splitnet.consensus.difficulty import Mining
 from splitnet.consensus.errors import ReexecutionError
-from splitnet.consensus.genesis import VERSION, Genesis, Member, Rules
+from splitnet.consensus.genesis import MILLION, VERSION, Genesis, Member, Rules
 from splitnet.consensus.identity import public_bytes
+from splitnet.consensus.plan import CutPlan, SignedPlan, sign_plan
 from splitnet.consensus.proof_of_work import NONCE_BYTES, meets, work_hash
 from splitnet.consensus.receipt import Arrival, Receipt, SignedReceipt, countersign, sign_arrival, sign_as_ap
 from splitnet.consensus.registry import ModelFlops, Registry
 from splitnet.consensus.validation import Place, Standing
 
-GRAPH, OTHER_GRAPH, WEIGHTS = (hashlib.sha256(name).digest() for name in (b"graph", b"other graph", b"weights"))
+GRAPH, OTHER_GRAPH, WEIGHTS, OTHER_WEIGHTS = (
+    hashlib.sha256(name).digest() for name in (b"graph", b"other graph", b"weights", b"other weights")
+)
 FLOPS = (300, 200, 100, 0, 50)
-"""Of the layers of the one model; all of it 650."""
+"""Of the layers of the model of all devices; all of it 650."""
+CUT = 2
+"""That is planned unless a test says otherwise."""
 STARTED_MS = 1_700_000_000_000
 NOW_MS = STARTED_MS + 10_000_000
 MINING = Mining(
@@ -41,7 +47,9 @@ def a_key(role: str, number: int = 0) -> Ed25519PrivateKey:
 
 
 def a_registry() -> Registry:
-    return Registry(tuple(sorted((ModelFlops(GRAPH, FLOPS), ModelFlops(OTHER_GRAPH, (7,))), key=lambda m: m.graph)))
+    """The devices' model, and another."""
+    models = ModelFlops(GRAPH, WEIGHTS, FLOPS), ModelFlops(OTHER_GRAPH, WEIGHTS, (7,))
+    return Registry(tuple(sorted(models, key=lambda model: model.key)))
 
 
 def a_genesis(aps: int = 2, gateways: int = 2, devices: int = 4, **changes: Any) -> Genesis:
@@ -59,6 +67,7 @@ def a_genesis(aps: int = 2, gateways: int = 2, devices: int = 4, **changes: Any)
         "gateway_of": tuple(n % gateways for n in range(devices)),
         "ap_of": tuple(m % aps for m in range(gateways)),
         "most_data_points": (15,) * devices,
+        "models": (a_registry().number(GRAPH, WEIGHTS),) * devices,
         "mining": MINING,
         "registry": a_registry().digest(),
         "started_ms": STARTED_MS,
@@ -71,13 +80,29 @@ def some_rules(**changes: Any) -> Rules:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a block records; it becomes a body with the plan of the block's slot."""
+
+    receipts: tuple[SignedReceipt, ...] = ()
+    frauds: tuple[FraudProof, ...] = ()
+    voids: tuple[Void, ...] = ()
+
+
+@dataclass(frozen=True)
 class Consortium:
     """Rules, and the power to sign as anybody."""
 
     rules: Rules
 
     def receipt(
-        self, slot: int, twin: int, *, cut: int = 2, data_points: int = 10, result: bytes = b"result", **changes: Any
+        self,
+        slot: int,
+        twin: int,
+        *,
+        cut: int = CUT,
+        data_points: int = 10,
+        result: bytes = b"result",
+        **changes: Any,
     ) -> SignedReceipt:
         """A valid receipt; `changes` of the inner receipt's fields are signed as well."""
         genesis = self.rules.genesis
@@ -108,11 +133,34 @@ class Consortium:
             self.receipt(slot, twin) for twin in (range(len(self.rules.genesis.devices)) if twins is None else twins)
         )
 
+    def plan(self, slot: int, cuts: Mapping[int, int] | None = None) -> SignedPlan:
+        """The controller's, with other cuts for some DTs."""
+        genesis, cuts = self.rules.genesis, cuts or {}
+        twins = range(len(genesis.devices))
+        plan = CutPlan(
+            slot,
+            tuple(cuts.get(twin, min(CUT, self.rules.models[twin].last_cut)) for twin in twins),
+            (0,) * len(genesis.gateways),
+            (MILLION,) * len(genesis.aps),
+        )
+        return sign_plan(self.rules, a_key("controller"), plan)
+
+    def body(self, slot: int, contents: Contents | None = None) -> Body:
+        """With a plan of the cuts at which the receipts of the slot were run."""
+        contents = contents or Contents()
+        arrivals = {signed.receipt.arrival: signed.receipt.cut for signed in contents.receipts}
+        cuts = {arrival.twin: cut for arrival, cut in arrivals.items() if arrival.slot == slot}
+        devices = range(len(self.rules.genesis.devices))
+        known = {
+            twin: cut for twin, cut in cuts.items() if twin in devices and cut <= self.rules.models[twin].last_cut
+        }
+        return Body(self.plan(slot, known), contents.receipts, contents.frauds, contents.voids)
+
     def block(
         self,
         slot: int = 0,
         miner: int = 0,
-        body: Body | None = None,
+        contents: Contents | Body | None = None,
         *,
         parent: Place | None = None,
         standing: Standing | None = None,
@@ -121,16 +169,15 @@ class Consortium:
     ) -> Block:
         """A mined and signed block; `changes` of header fields are mined and signed as well."""
         parent = parent or Place.of_genesis(self.rules)
-        body = Body() if body is None else body
-        header = make_header(
-            self.rules, parent, body, slot, miner, time_ms or parent.time_ms + 1000, standing or Standing()
-        )
+        body = contents if isinstance(contents, Body) else self.body(slot, contents)
+        time_ms = time_ms or parent.time_ms + 1000
+        header = make_header(self.rules, parent, body, miner, time_ms, standing or Standing())
         return self.mined(msgspec.structs.replace(header, **changes), body)
 
-    def on(self, chain: Chain, slot: int, miner: int = 0, body: Body | None = None) -> Block:
+    def on(self, chain: Chain, slot: int, miner: int = 0, contents: Contents | Body | None = None) -> Block:
         """A block on a chain's head."""
-        body = Body() if body is None else body
-        return self.mined(chain.candidate(body, slot, miner, chain.head.place.time_ms + 1000), body)
+        body = contents if isinstance(contents, Body) else self.body(slot, contents)
+        return self.mined(chain.candidate(body, miner, chain.head.place.time_ms + 1000), body)
 
     def mined(self, header: Header, body: Body) -> Block:
         """With real proof of work, at few hashes."""

@@ -22,12 +22,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitnet.consensus.block import Body, hash_of
+from splitnet.consensus.block import hash_of
 from splitnet.consensus.database import FILE, JOURNAL_SUFFIX
 from splitnet.consensus.errors import StoreError
 from splitnet.consensus.store import Store, load_chain
 from splitnet.consensus.verifying import verify_store
-from tests.consortium import NOW_MS, Consortium, some_rules, trusting
+from tests.consortium import NOW_MS, Consortium, Contents, some_rules, trusting
 
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 60.0
@@ -47,7 +47,7 @@ def writing(folder: Path, chances: random.Random, tell: Tell) -> None:
         for _ in range(chances.randint(1, 3)):
             slot = chain.head.place.slot + 1
             receipts = CONSORTIUM.receipts(slot, range(chances.choice((0, 1, 8))))
-            blocks.append(CONSORTIUM.on(chain, slot, chances.randrange(2), Body(receipts)))
+            blocks.append(CONSORTIUM.on(chain, slot, chances.randrange(2), Contents(receipts)))
             chain.add(blocks[-1], NOW_MS)
         store.append(blocks)
         for block in blocks:

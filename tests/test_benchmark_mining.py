@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 
 from benchmarks import mining, mining_report
 from splitnet.consensus.difficulty import expected_hashes

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 
 from benchmarks import solver_cases, solvers, solvers_report
 from benchmarks.solver_cases import DEGENERATE, REAL, SHAPES, WEIGHTS

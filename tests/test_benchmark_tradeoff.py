@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 
 from benchmarks import tradeoff, tradeoff_figures, tradeoff_report
 from benchmarks.tradeoff_states import (

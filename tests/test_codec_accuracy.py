@@ -11,13 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from splitnet.errors import SplitnetError
-from splitnet.models.seeding import seeded
-from splitnet.wire.codecs import CODECS
-from splitnet.wire.decoding import decode_values
-
-sys.path.append(str(Path(__file__).parents[1]))  # `benchmarks` is not installed
-
 from benchmarks.codec_accuracy import main, measure, run
 from benchmarks.codec_report import Crossing, NetAccuracy
 from benchmarks.digit_nets import (
@@ -28,6 +21,10 @@ from benchmarks.digit_nets import (
     split_pictures,
     trained,
 )
+from splitnet.errors import SplitnetError
+from splitnet.models.seeding import seeded
+from splitnet.wire.codecs import CODECS
+from splitnet.wire.decoding import decode_values
 
 
 class TwoScores(nn.Module):

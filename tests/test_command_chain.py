@@ -13,7 +13,7 @@ import pytest
 
 from splitnet import chains
 from splitnet.chains import agreement
-from splitnet.consensus.block import Block, Body
+from splitnet.consensus.block import Block
 from splitnet.consensus.canonical import encode
 from splitnet.consensus.database import FILE
 from splitnet.consensus.validation import Place
@@ -21,7 +21,7 @@ from splitnet.consensus.verifying import Verified
 from splitnet.founding import load_network
 from tests.commands import Run
 from tests.consensus.stored import CONSORTIUM, a_branch, a_chain, edited, fill, hash_in
-from tests.consortium import NOW_MS, STARTED_MS, Consortium, some_rules
+from tests.consortium import NOW_MS, STARTED_MS, Consortium, Contents, some_rules
 
 ROOT = Path(__file__).parents[1]
 NETWORK = CONSORTIUM.rules.network.hex()
@@ -187,7 +187,7 @@ def test_a_network_that_is_none(run: Run, a_run: Path, network: str) -> None:
 def test_the_chain_is_listed(run: Run, tmp_path: Path) -> None:
     """A longer branch that came later is the chain, not the blocks that it overtook."""
     side = a_branch(CONSORTIUM, BLOCKS[1], 7)
-    longer = CONSORTIUM.block(8, 1, Body(), parent=Place.of_block(hash_in(CONSORTIUM, side), side.header))
+    longer = CONSORTIUM.block(8, 1, Contents(), parent=Place.of_block(hash_in(CONSORTIUM, side), side.header))
     fill(tmp_path, [*BLOCKS, side, longer])
     ended = run("chain", "show", tmp_path)
     assert (ended.status, ended.err) == (0, "")
@@ -299,6 +299,7 @@ def test_every_block_is_exported_with_every_field(run: Run, tmp_path: Path) -> N
         "height": 1,
         "slot": 0,
         "miner": 0,
+        "plan": header.plan.hex(),
         "receipts": header.receipts.hex(),
         "audits": header.audits.hex(),
         "reputation_micro": 150_000,
@@ -306,6 +307,8 @@ def test_every_block_is_exported_with_every_field(run: Run, tmp_path: Path) -> N
         "target": header.target.hex(),
         "time_ms": STARTED_MS + 1000,
     }
+    planned = {"slot": 0, "cuts": [2, 2, 2, 2], "shares": [0, 0], "mining_shares": [1_000_000, 1_000_000]}
+    assert first["body"]["plan"] == {"plan": planned, "signature": BLOCKS[0].body.plan.signature.hex()}
     assert first["sealed"]["nonce"] == BLOCKS[0].sealed.nonce.hex()
     signed, told = BLOCKS[0].body.receipts[1], first["body"]["receipts"][1]
     assert told["device_signature"] == signed.device_signature.hex()

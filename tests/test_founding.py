@@ -50,6 +50,15 @@ def find_lists(value: object, name: str) -> list[list[dict[str, int]]]:
     return []
 
 
+def model_of(scenario: Scenario, name: str) -> tuple[str, str]:
+    """Fingerprints of graph and weights in the profile that a scenario names."""
+    dnn = scenario.file.dnn[name]
+    shipped = Path(__file__).parents[1] / "profiling" / "reference" / f"{dnn.model}.json"
+    profile = shipped if dnn.gateway_profile is None else scenario.folder / dnn.gateway_profile
+    model = json.loads(profile.read_text())["model"]
+    return model["graph"], model["weights_digest"]
+
+
 def test_a_network_says_what_its_scenario_says(tmp_path: Path) -> None:
     rules = found(tmp_path)
     genesis, mining = rules.genesis, rules.genesis.mining
@@ -97,9 +106,9 @@ def test_keys_are_the_members_and_their_owners_alone(tmp_path: Path) -> None:
 def test_members_of_a_founded_network_sign_valid_receipts(tmp_path: Path) -> None:
     rules, folder = found(tmp_path), tmp_path / "network"
     device, gateway, ap = (read_key(key_file(folder, name)) for name in ("device-3", "gateway-1", "ap-1"))
-    graph = rules.registry.models[0].graph
+    model = rules.models[3]
     arrival = Arrival(7, 3, 15, bytes(32))
-    receipt = Receipt(arrival, 1, 1, graph, bytes(32), 4, bytes(32), bytes(32))
+    receipt = Receipt(arrival, 1, 1, model.graph, model.weights, 4, bytes(32), bytes(32))
     by_device = sign_arrival(rules, device, arrival)
     by_ap = sign_as_ap(rules, ap, receipt, by_device)
     validate_receipt(rules, countersign(rules, gateway, receipt, by_device, by_ap))
@@ -119,6 +128,9 @@ def test_every_shipped_scenario_can_be_founded(tmp_path: Path, name: str) -> Non
     assert len(rules.genesis.devices) == file.devices.count
     assert rules.genesis.mining.reference_flops == file.reputation.reference_flops
     assert len(rules.registry.models) == len(file.dnn)
+    by_name = {name: model_of(scenario, name) for name in file.dnn}
+    for device, model in enumerate(rules.models):
+        assert (model.graph.hex(), model.weights.hex()) == by_name[file.devices.dnn[device % len(file.devices.dnn)]]
     for points, device in zip(
         file.devices.points.high(file.devices.count), rules.genesis.most_data_points, strict=True
     ):

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from splitnet.checking import check, over_the_wire
 from splitnet.errors import CutError
 from splitnet.graph import layer_graph
-from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, max_abs_error
+from splitnet.inference import bitwise_equal, clone_tensors, exact_inference, max_abs_error, tensor_bits
 from splitnet.models.build import build_model
 from splitnet.models.reference import BuiltModel, ModelRef
 from splitnet.models.toy import TOY_NETS
@@ -300,6 +300,28 @@ def test_comparison_sees_one_bit_nan_and_shape() -> None:
     assert max_abs_error(one, one.view(2, 2)) == float("inf")
     assert not bitwise_equal((one, 3), (one, 4))
     assert not bitwise_equal((one,), (one, one))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(2.0)[::2],
+        torch.arange(6.0)[3::4],
+        torch.arange(9.0).as_strided((1, 1), (5, 7), 4),
+        torch.arange(4.0)[4::3],
+        torch.arange(2, dtype=torch.int16)[1::2],
+        torch.tensor(3.5, dtype=torch.float64),
+        torch.arange(12.0).view(3, 4).t(),
+        torch.arange(12.0)[1::3],
+    ],
+    ids=lambda tensor: f"{tuple(tensor.shape)}-{tensor.stride()}",
+)
+def test_bits_of_tensors_with_odd_strides(tensor: torch.Tensor) -> None:
+    """One element is contiguous whatever its stride; its bytes are those of a dense copy."""
+    assert bytes(tensor_bits(tensor).numpy()) == tensor.numpy().tobytes()
+    assert bitwise_equal(tensor, torch.from_numpy(tensor.numpy().copy()))
+    if tensor.numel():
+        assert not bitwise_equal(tensor, tensor + 1)
 
 
 def _contiguous(tensor: Any) -> bool:

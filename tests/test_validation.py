@@ -14,8 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.append(str(Path(__file__).parents[1]))  # `benchmarks` is not installed
-
 from benchmarks.model_error import main, read_run
 from splitnet.errors import SettingsError
 from splitnet.report.validation import draw_cuts, draw_scatter, summary, validation_tables

@@ -1,4 +1,4 @@
-"""The main job and its earlier runs: `bench`, `show`."""
+"""The main job: `bench`."""
 
 from __future__ import annotations
 
@@ -110,26 +110,3 @@ def bench(
     terminal.print(f"raw samples and bench.png: {result.run_dir}")
     if trace is not None:
         terminal.print(f"trace (open in ui.perfetto.dev): {trace}")
-
-
-@app.command(epilog="Example: splitnet show runs/<folder> --trace trace.json")
-def show(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    trace: Annotated[Path | None, typer.Option(help="Write a Chrome trace of every span.", metavar="FILE")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show an earlier run again: its table, its picture, its trace."""
-    from splitnet.files import write_json_atomic
-    from splitnet.report.bench import bench_table, chrome_trace, draw_bench, verdict
-    from splitnet.rundir import load_result
-
-    result = load_result(run)
-    if trace is not None:
-        write_json_atomic(trace, chrome_trace(result), "choose another file with --trace FILE")
-    if as_json:
-        print_json(result.to_dict())
-        return
-    draw_bench(result, run / "bench.png")
-    terminal = Terminal()
-    terminal.print(bench_table(result))
-    terminal.print(verdict(result))

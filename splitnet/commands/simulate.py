@@ -61,10 +61,10 @@ def simulate(
 ) -> None:
     """Simulate DPRA and its baselines in the same worlds: latency, reputation, queues, and the figures of a paper."""
     from splitnet.files import write_json_atomic
+    from splitnet.owned_folder import WAY_OUT
     from splitnet.report.simulation import infeasible_lines, simulation_table
     from splitnet.report.simulation_figures import draw_simulation
     from splitnet.scenario import load_scenario
-    from splitnet.simulating.folder import WAY_OUT
     from splitnet.simulating.run import open_folder
     from splitnet.simulating.run import simulate as run_simulation
 

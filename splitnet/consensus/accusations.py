@@ -13,20 +13,26 @@ from typing import TypeVar
 from splitnet.consensus import auditor as audits
 from splitnet.consensus.audit_records import FraudProof, Void, Vote, validate_fraud_signature
 from splitnet.consensus.auditor import Auditor
-from splitnet.consensus.block import MOST_AUDIT_ENTRIES
 from splitnet.consensus.canonical import encode
 from splitnet.consensus.chain import Judge
 from splitnet.consensus.contact import Contact
 from splitnet.consensus.errors import FraudProofError
 from splitnet.consensus.instructions import Examine, Instruction, Send
+from splitnet.consensus.merkle import leaf_hash
 from splitnet.consensus.messages import Fraud, GetValue, VoidVote
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
+from splitnet.consensus.sizes import MOST_AUDIT_ENTRIES
 
+Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
 
 class Accusations:
-    """Fraud proofs and voids by slot and DT, and the auditor's part in the gossip."""
+    """Fraud proofs by slot and DT, voids by their whole receipt, and the auditor's part in the gossip.
+
+    One lie about a slot and DT is as good as another; but a void of a second receipt, which was never recorded, would
+    push out that of the first.
+    """
 
     def __init__(self, judge: Judge, auditor: Auditor, contacts: Mapping[int, Contact]) -> None:
         """
@@ -37,15 +43,19 @@ class Accusations:
         self._auditor = auditor
         self._contacts = contacts
         self.frauds: OrderedDict[ReceiptKey, FraudProof] = OrderedDict()
-        self.voids: OrderedDict[ReceiptKey, Void] = OrderedDict()
+        self.voids: OrderedDict[bytes, Void] = OrderedDict()
         self._awaited: dict[bytes, list[SignedReceipt]] = {}
 
     def waiting(
-        self, slot: int, recorded: Callable[[str, ReceiptKey], bool]
+        self, slot: int, recorded: Callable[[str, ReceiptKey], bool], holds: Callable[[SignedReceipt], bool]
     ) -> tuple[tuple[FraudProof, ...], tuple[Void, ...]]:
-        """What a block of this slot may hold."""
+        """What a block of this slot may hold: voids only of receipts that the chain holds, byte for byte."""
         frauds = [self.frauds[key] for key in sorted(self.frauds) if key[0] <= slot and not recorded("fraud", key)]
-        voids = [self.voids[key] for key in sorted(self.voids) if key[0] <= slot and not recorded("void", key)]
+        voids = [
+            void
+            for void in sorted(self.voids.values(), key=lambda void: void.key)
+            if void.key[0] <= slot and not recorded("void", void.key) and holds(void.signed)
+        ]
         return tuple(frauds[:MOST_AUDIT_ENTRIES]), tuple(voids[:MOST_AUDIT_ENTRIES])
 
     # --- events
@@ -85,8 +95,11 @@ class Accusations:
 
         Raises:
             EvidenceMissingError: fetch it, then hear the proof again.
-            ConsensusError: it proves nothing.
+            ReexecutionError: it cannot be judged here.
+            ConsensusError: it proves nothing, or audits are off.
         """
+        if self._auditor.rules.genesis.audit.share_millionths == 0:
+            raise FraudProofError("a fraud proof, where the genesis block has audits off")
         if fraud.key in self.frauds:
             return []
         validate_fraud_signature(self._auditor.rules, fraud)
@@ -114,11 +127,15 @@ class Accusations:
                     message = VoidVote(encode(signed), vote.verifier, vote.signature)
                     done += [Send(peer, message) for peer in self._contacts]
                 case audits.PublishVoid(void):
-                    _keep(self.voids, void.key, void)
+                    _keep(self.voids, leaf_hash(encode(void.signed)), void)
         return done
 
     def _ask(self, signed: SignedReceipt, now_ms: int) -> list[Instruction]:
-        """Of the accused, which has it or gets it from its gateway; unless it answers, the auditor votes in time."""
+        """Of the accused, and through it of its gateway: the AP answers for both, whose work it is.
+
+        Its node's `find_value` asks the gateway for what is not in the store. Unless it answers, the auditor votes in
+        time.
+        """
         digest, accused = signed.receipt.activation, self._contacts.get(signed.receipt.ap)
         self._awaited.setdefault(digest, []).append(signed)
         if accused is None or not accused.ask(digest, now_ms):
@@ -130,7 +147,7 @@ class Accusations:
         return [Send(peer, Fraud(encode(fraud))) for peer in self._contacts]
 
 
-def _keep(entries: OrderedDict[ReceiptKey, Kept], key: ReceiptKey, entry: Kept) -> None:
+def _keep(entries: OrderedDict[Key, Kept], key: Key, entry: Kept) -> None:
     entries[key] = entry
     if len(entries) > MOST_AUDIT_ENTRIES:
         entries.popitem(last=False)

@@ -5,13 +5,19 @@ How audits are done stands in `audit.py`; here is only what is signed, and by wh
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from splitnet.consensus.canonical import Number, Record, Signature, digest_of, encode
 from splitnet.consensus.errors import FraudProofError
-from splitnet.consensus.genesis import Rules
+from splitnet.consensus.genesis import MOST_MEMBERS, Rules
 from splitnet.consensus.identity import holds, sign
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
+
+LEAST_VOTES = 2
+"""Of a void; one voter's word proves nothing."""
 
 
 class FraudProof(Record, frozen=True):
@@ -38,10 +44,10 @@ class Vote(Record, frozen=True):
 
 
 class Void(Record, frozen=True):
-    """A receipt whose activation was withheld from more than half of the other APs; its work is taken back."""
+    """A receipt whose activation was withheld from two other APs and most of them; its work is taken back."""
 
     signed: SignedReceipt
-    votes: tuple[Vote, ...]
+    votes: Annotated[tuple[Vote, ...], msgspec.Meta(max_length=MOST_MEMBERS)]
 
     @property
     def key(self) -> ReceiptKey:
@@ -69,20 +75,21 @@ def validate_vote(rules: Rules, signed: SignedReceipt, vote: Vote) -> None:
 
 
 def validate_votes(rules: Rules, void: Void) -> None:
-    """Different voters, more than half of the other APs. Raises FraudProofError."""
+    """Different voters, enough of them. Raises FraudProofError."""
     voters = [vote.verifier for vote in void.votes]
     others = len(rules.genesis.aps) - 1
     if voters != sorted(set(voters)) or not enough_votes(rules, len(voters)):
         raise FraudProofError(
-            f"a void has the votes of APs {voters}; it takes more than half of the other {others}, in rising order"
+            f"a void has the votes of APs {voters}; it takes two and more than half of the other {others}, in "
+            f"rising order"
         )
     for vote in void.votes:
         validate_vote(rules, void.signed, vote)
 
 
 def enough_votes(rules: Rules, votes: int) -> bool:
-    """More than half of the APs other than the accused."""
-    return 2 * votes > len(rules.genesis.aps) - 1
+    """More than half of the APs other than the accused, and two: of two APs neither could void the other's work."""
+    return votes >= LEAST_VOTES and 2 * votes > len(rules.genesis.aps) - 1
 
 
 def _validate_verifier(kind: str, rules: Rules, signed: SignedReceipt, verifier: int, signature: bytes) -> None:

@@ -18,8 +18,8 @@ cannot be audited, so it is voided as if withheld: else a made-up fingerprint wo
 An AP may sign two receipts for one slot and DT, so cases are told apart by the whole signed receipt. Memory is
 bounded for each accused AP and each voter, so that no one crowds out the others; what is over a bound is not audited.
 
-Does not know: how bytes travel (`Ask` goes to the gateway, and to the AP, whose work it is), and which receipts the
-chain holds.
+Does not know: how bytes travel (`Ask` goes to the AP, whose work it is, and which asks its gateway), and which
+receipts the chain holds.
 """
 
 from __future__ import annotations

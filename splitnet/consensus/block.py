@@ -19,13 +19,12 @@ from splitnet.consensus.canonical import Digest, Number, Positive, Record, Signa
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.identity import sign
 from splitnet.consensus.merkle import leaf_hash, merkle_root
+from splitnet.consensus.plan import SignedPlan
 from splitnet.consensus.proof_of_work import NONCE_BYTES, work_hash
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
+from splitnet.consensus.sizes import MOST_AUDIT_ENTRIES, MOST_RECEIPTS
 
-MOST_BLOCK_BYTES = 1 << 24
 MOST_HEADER_BYTES = 1024
-MOST_AUDIT_ENTRIES = 256
-"""Fraud proofs, and likewise voids, in one block."""
 
 Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 EntryKey: TypeAlias = tuple[str, ReceiptKey]
@@ -40,6 +39,7 @@ class Header(Record, frozen=True):
         height: blocks below it.
         slot: t, which rises strictly along a chain.
         miner: j, number of the AP.
+        plan: leaf hash of the slot's signed plan.
         receipts: Merkle root of the receipts.
         audits: Merkle root of fraud proofs and voids.
         reputation_micro: U_j in micro-units, from the receipts of this slot and this AP in this block.
@@ -52,6 +52,7 @@ class Header(Record, frozen=True):
     height: Positive
     slot: Number
     miner: Number
+    plan: Digest
     receipts: Digest
     audits: Digest
     reputation_micro: Number
@@ -69,16 +70,27 @@ class SealedHeader(Record, frozen=True):
 
 
 class Body(Record, frozen=True):
-    """What the header's roots commit to.
+    """What the header's digests commit to.
 
     Attributes:
+        plan: of the block's slot, by the controller.
         receipts: by rising slot and DT.
         frauds, voids: by rising slot and DT of the receipt.
     """
 
-    receipts: tuple[SignedReceipt, ...] = ()
-    frauds: tuple[FraudProof, ...] = ()
-    voids: tuple[Void, ...] = ()
+    plan: SignedPlan
+    receipts: Annotated[tuple[SignedReceipt, ...], msgspec.Meta(max_length=MOST_RECEIPTS)] = ()
+    frauds: Annotated[tuple[FraudProof, ...], msgspec.Meta(max_length=MOST_AUDIT_ENTRIES)] = ()
+    voids: Annotated[tuple[Void, ...], msgspec.Meta(max_length=MOST_AUDIT_ENTRIES)] = ()
+
+    @property
+    def slot(self) -> int:
+        """t, of the plan and so of the block."""
+        return self.plan.plan.slot
+
+    def plan_digest(self) -> bytes:
+        """[32] for the header."""
+        return leaf_hash(encode(self.plan))
 
     def receipts_root(self) -> bytes:
         """[32] for the header."""

@@ -1,28 +1,35 @@
 """The tree of valid blocks, and which of its branches is the chain.
 
-Each valid block counts its work divided by gamma, which is the same for all, so the longest branch is the chain; of
-two as long, the one whose last hash is lower. Counting expected hashes instead would let an AP of low reputation
-overturn one of high reputation. Knows neither clock nor disk nor peers.
+Which block is rather the head says `entry.py`. Knows neither clock nor disk nor peers.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from splitnet.consensus.audit_records import FraudProof
-from splitnet.consensus.block import Block, Body, EntryKey, Header, SealedHeader, hash_of
+from splitnet.consensus.block import Block, Body, EntryKey, Header, hash_of
 from splitnet.consensus.canonical import encode
 from splitnet.consensus.difficulty import difficulty_of, reputation_of, target_of
-from splitnet.consensus.errors import ConsensusError, FraudProofError, RecordedTwiceError
+from splitnet.consensus.entry import Entry
+from splitnet.consensus.errors import (
+    AheadError,
+    ConsensusError,
+    EvidenceMissingError,
+    FraudProofError,
+    RecordedTwiceError,
+    StoreError,
+)
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.merkle import leaf_hash
-from splitnet.consensus.receipt import top_flops, validate_receipt
+from splitnet.consensus.orphans import Orphans
+from splitnet.consensus.receipt import SignedReceipt, top_flops, validate_receipt
 from splitnet.consensus.validation import (
     Place,
     ReceiptCheck,
     Standing,
+    counts_for,
     proved_flops,
     validate_body,
     validate_place,
@@ -31,42 +38,8 @@ from splitnet.consensus.validation import (
     validate_slot,
 )
 
-MOST_ORPHANS_OF_A_MINER = 64
-"""Blocks whose parent is not known yet; each miner pushes out only its own."""
-
 Judge = Callable[[FraudProof], bool]
 """Whether re-execution shows what a fraud proof claims."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A block of the tree; the genesis block has neither sealed header nor parent.
-
-    Attributes:
-        standings: of each AP, after this block.
-        records: what it records, with the leaf hash of the receipt meant.
-    """
-
-    place: Place
-    sealed: SealedHeader | None
-    parent: Entry | None
-    standings: tuple[Standing, ...]
-    records: Mapping[EntryKey, bytes] = field(default_factory=dict)
-
-    @property
-    def hash(self) -> bytes:
-        return self.place.hash
-
-    @property
-    def height(self) -> int:
-        return self.place.height
-
-    @property
-    def header(self) -> Header:
-        """Raises ValueError for the genesis block."""
-        if self.sealed is None:
-            raise ValueError("the genesis block has no header")
-        return self.sealed.header
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +50,14 @@ class Added:
         blocks: those that are in the tree now and were not, parents first: it, and orphans that waited for it.
         left, joined: blocks that are no more in the chain, newest first; that are now, oldest first.
         missing: the parent it waits for, if it is an orphan.
+        evidence: digests that orphans wait for whose parents are there now.
     """
 
     blocks: tuple[Block, ...] = ()
     left: tuple[Entry, ...] = ()
     joined: tuple[Entry, ...] = ()
     missing: bytes | None = None
+    evidence: tuple[bytes, ...] = ()
 
 
 class Chain:
@@ -101,7 +76,7 @@ class Chain:
         self._entries = {genesis.hash: genesis}
         self._chain = [genesis]
         self._holders: dict[EntryKey, list[Entry]] = {}
-        self._orphans: OrderedDict[bytes, Block] = OrderedDict()
+        self._orphans = Orphans()
 
     @property
     def head(self) -> Entry:
@@ -123,19 +98,18 @@ class Chain:
         return len(self._chain) - 1
 
     def orphans(self) -> Iterator[bytes]:
-        """Hashes of the blocks that wait for their parent."""
+        """Hashes of the blocks that wait."""
         return iter(self._orphans)
 
     def waits(self, block_hash: bytes) -> bool:
         return block_hash in self._orphans
 
     def missing(self, block_hash: bytes) -> bytes | None:
-        """The block that the lowest known ancestor of a waiting block waits for."""
+        """The block that a waiting block, or the lowest below it that waits, waits for; None where that is there."""
         if block_hash not in self._orphans:
             return None
-        while block_hash in self._orphans:
-            block_hash = self._orphans[block_hash].header.previous
-        return block_hash
+        below = self._orphans[self._orphans.lowest(block_hash)].block.header.previous
+        return None if below in self._entries else below
 
     def in_chain(self, entry: Entry) -> bool:
         return self.at(entry.height) is entry
@@ -159,34 +133,59 @@ class Chain:
         """Validate a block and put it where it belongs.
 
         Raises:
-            ConsensusError: it, by itself or after its parent, breaks a rule; nothing has changed.
+            AheadError, EvidenceMissingError: it may be valid yet; add it again then.
+            ConsensusError: it, by itself or after its parent, breaks a rule.
         """
         block_hash = hash_of(self.rules, block.sealed)
-        if block_hash in self._entries or block_hash in self._orphans:
+        waits = block_hash in self._orphans and block.header.previous not in self._entries
+        if waits or block_hash in self._entries:
             return Added(missing=self.missing(block_hash))
+        self._orphans.discard(block_hash)  # its parent is there
         validate_sealed(self.rules, block.sealed)
         parent = self._entries.get(block.header.previous)
         if parent is not None:  # before the body, which takes longer
             validate_place(self.rules, block.header, parent.place, now_ms)
         validate_body(self.rules, block.header, block.body, self._check)
         if parent is None:
-            self._keep_orphan(block_hash, block)
+            self._orphans.add(block_hash, block)
             return Added(missing=self.missing(block_hash))
         before = self.head
         self._connect(block_hash, block, parent)
-        return self._moved(before, (block, *self._adopt(block_hash, now_ms)))
+        adopted, evidence = self._adopt([block_hash], now_ms)
+        return self._moved(before, (block, *adopted), evidence)
 
-    def candidate(self, body: Body, slot: int, miner: int, time_ms: int) -> Header:
-        """The header of a block on the head, ready to be mined.
+    def retry(self, now_ms: int, came: bytes | None = None) -> Added:
+        """Connect orphans whose parents are there.
+
+        Args:
+            came: those that waited for this evidence; None: those that waited for their time.
+        """
+        before, adopted, evidence = self.head, list[Block](), list[bytes]()
+        for block_hash in self._orphans.ready(self._entries, came):
+            connected, missing = self._connect_orphan(block_hash, now_ms)
+            evidence += missing
+            if connected is not None:
+                more, missing = self._adopt([block_hash], now_ms)
+                adopted += [connected, *more]
+                evidence += missing
+        return self._moved(before, adopted, evidence)
+
+    def candidate(self, body: Body, miner: int, time_ms: int) -> Header:
+        """The header of a block on the head, of the slot of the body's plan, ready to be mined.
 
         Raises:
             ConsensusError: the chain is already at or beyond that slot, or holds some of the body.
         """
         head = self.head
-        validate_slot(slot, head.place)
+        validate_slot(body.slot, head.place)
         self.validate_new(body, head)
-        standing = self._standings(head, body, slot, miner)[0][miner]
-        return make_header(self.rules, head.place, body, slot, miner, time_ms, standing)
+        standing = self._standings(head, body, body.slot, miner)[0][miner]
+        return make_header(self.rules, head.place, body, miner, time_ms, standing)
+
+    def holds(self, signed: SignedReceipt, upto: Entry | None = None) -> bool:
+        """Whether a block at or below `upto` (the head by default) holds this receipt, byte for byte."""
+        holder = self.recorded(("receipt", signed.key), upto)
+        return holder is not None and holder.records["receipt", signed.key] == leaf_hash(encode(signed))
 
     def validate_new(self, body: Body, parent: Entry) -> None:
         """What depends on the chain below: a receipt counts once ever, and only what is recorded can be voided.
@@ -204,8 +203,7 @@ class Chain:
                     f"the {kind} of slot {slot} and device {twin} stands in block {holder.height} already"
                 )
         for void in body.voids:
-            holder = self.recorded(("receipt", void.key), parent)
-            if holder is None or holder.records["receipt", void.key] != leaf_hash(encode(void.signed)):
+            if not self.holds(void.signed, parent):
                 slot, twin = void.key
                 raise FraudProofError(
                     f"a void of slot {slot} and device {twin}: the chain below holds no such receipt"
@@ -227,7 +225,7 @@ class Chain:
         self._entries[block_hash] = entry
         for key in entry.records:
             self._holders.setdefault(key, []).append(entry)
-        if (entry.height, _inverted(entry.hash)) > (self.head.height, _inverted(self.head.hash)):
+        if entry.rank > self.head.rank:
             self._follow(entry)
 
     def _standings(
@@ -245,11 +243,11 @@ class Chain:
         for void in body.voids:
             receipt = void.signed.receipt
             holder = self.recorded(("receipt", void.key), parent)
-            if holder and holder.header.miner == receipt.ap and holder.header.slot == receipt.arrival.slot:
+            if holder is not None and _counted(holder, void.signed):
                 owed = now[receipt.ap].owed_flops + top_flops(self.rules, receipt)
                 now[receipt.ap] = replace(now[receipt.ap], owed_flops=owed)
         after = list(now)
-        after[miner] = after[miner].after(proved_flops(self.rules, slot, miner, body))
+        after[miner] = after[miner].after(slot, proved_flops(self.rules, slot, miner, body))
         return tuple(now), tuple(after)
 
     def _follow(self, entry: Entry) -> None:
@@ -261,41 +259,63 @@ class Chain:
             entry = entry.parent
         self._chain[entry.height + 1 :] = reversed(joined)
 
-    def _moved(self, before: Entry, blocks: Sequence[Block]) -> Added:
+    def _moved(self, before: Entry, blocks: Sequence[Block], evidence: Sequence[bytes]) -> Added:
         left, old = [], before
         while not self.in_chain(old):
             left.append(old)
             assert old.parent is not None
             old = old.parent
-        return Added(tuple(blocks), tuple(left), tuple(self._chain[old.height + 1 :]))
+        joined = tuple(self._chain[old.height + 1 :])
+        return Added(tuple(blocks), tuple(left), joined, evidence=tuple(dict.fromkeys(evidence)))
 
-    def _keep_orphan(self, block_hash: bytes, block: Block) -> None:
-        own = [kept for kept, orphan in self._orphans.items() if orphan.header.miner == block.header.miner]
-        if len(own) >= MOST_ORPHANS_OF_A_MINER:
-            del self._orphans[own[0]]
-        self._orphans[block_hash] = block
+    def _adopt(self, parents: list[bytes], now_ms: int) -> tuple[list[Block], list[bytes]]:
+        """Connect the orphans that waited for these blocks, and those that waited for them.
 
-    def _adopt(self, parent_hash: bytes, now_ms: int) -> Iterator[Block]:
-        """Connect the orphans that waited for this block, and those that waited for them."""
-        parents = [parent_hash]
+        Returns:
+            Blocks that are in the tree now, and digests of evidence that others wait for.
+        """
+        adopted, evidence = list[Block](), list[bytes]()
         while parents:
             above = parents.pop()
-            for block_hash, orphan in [item for item in self._orphans.items() if item[1].header.previous == above]:
-                del self._orphans[block_hash]
-                try:
-                    validate_place(self.rules, orphan.header, self._entries[above].place, now_ms)
-                    self._connect(block_hash, orphan, self._entries[above])
-                except ConsensusError:  # it was invalid all the time; what stands on it will never connect
-                    continue
-                parents.append(block_hash)
-                yield orphan
+            for block_hash in self._orphans.children(above):
+                connected, missing = self._connect_orphan(block_hash, now_ms)
+                evidence += missing
+                if connected is not None:
+                    parents.append(block_hash)
+                    adopted.append(connected)
+        return adopted, evidence
+
+    def _connect_orphan(self, block_hash: bytes, now_ms: int) -> tuple[Block | None, list[bytes]]:
+        """Connect an orphan whose parent is there; the block where that is done, else what evidence it lacks."""
+        orphan = self._orphans[block_hash]
+        block, parent = orphan.block, self._entries[orphan.block.header.previous]
+        try:
+            validate_place(self.rules, block.header, parent.place, now_ms)
+            self._connect(block_hash, block, parent)
+        except AheadError:
+            return None, []
+        except EvidenceMissingError as error:
+            orphan.evidence = set(error.missing)
+            return None, list(error.missing)
+        except StoreError:  # the judge's, and nobody's fault
+            raise
+        except ConsensusError:  # it was invalid all the time; what stands on it will never connect
+            self._orphans.discard(block_hash)
+            return None, []
+        self._orphans.discard(block_hash)
+        return block, []
 
 
-def make_header(
-    rules: Rules, parent: Place, body: Body, slot: int, miner: int, time_ms: int, standing: Standing
-) -> Header:
+def _counted(holder: Entry, signed: SignedReceipt) -> bool:
+    """Whether a receipt was work of the block that holds it, and its miner not suspended."""
+    header = holder.header
+    suspended = header.slot <= holder.standings[header.miner].suspended_to
+    return counts_for(header.slot, header.miner, signed) and not suspended
+
+
+def make_header(rules: Rules, parent: Place, body: Body, miner: int, time_ms: int, standing: Standing) -> Header:
     """The header that the rules ask for."""
-    mining = rules.genesis.mining
+    mining, slot = rules.genesis.mining, body.slot
     reputation = reputation_of(mining, standing.counts(slot, proved_flops(rules, slot, miner, body)))
     difficulty = difficulty_of(mining, reputation)
     return Header(
@@ -303,6 +323,7 @@ def make_header(
         height=parent.height + 1,
         slot=slot,
         miner=miner,
+        plan=body.plan_digest(),
         receipts=body.receipts_root(),
         audits=body.audits_root(),
         reputation_micro=reputation,
@@ -310,8 +331,3 @@ def make_header(
         target=target_of(mining, difficulty).to_bytes(32),
         time_ms=max(time_ms, parent.time_ms + 1),
     )
-
-
-def _inverted(block_hash: bytes) -> int:
-    """Higher for a lower hash."""
-    return -int.from_bytes(block_hash)

@@ -55,7 +55,7 @@ class DataPointsError(ReceiptError):
 
 
 class UnknownModelError(ReceiptError):
-    """The fingerprint of the graph is not in the FLOPs registry."""
+    """A graph or weights that are not of the device's model."""
 
 
 class CutOutOfRangeError(ReceiptError):
@@ -109,6 +109,14 @@ class BodyError(BlockError):
     """A body with too many entries, out of order, or with one twice."""
 
 
+class PlanOfBlockError(BlockError):
+    """A plan that the controller did not sign, that does not fit the members, or that is of another slot."""
+
+
+class PlannedCutError(BlockError):
+    """A receipt that would count, at another cut than was planned."""
+
+
 class ReceiptSlotError(BlockError):
     """A receipt of a slot after the block's."""
 
@@ -122,7 +130,11 @@ class SlotError(BlockError):
 
 
 class TimeError(BlockError):
-    """A time that is not after the parent's, or too far ahead of the clock."""
+    """A time that is not after the parent's."""
+
+
+class AheadError(BlockError):
+    """A time too far ahead of the clock; when it is time, the block may be valid."""
 
 
 class RecordedTwiceError(BlockError):

@@ -9,22 +9,30 @@ with blocks that cannot become its chain.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from splitnet.consensus.accusations import Accusations
 from splitnet.consensus.audit_records import FraudProof, Vote
 from splitnet.consensus.auditor import Auditor
-from splitnet.consensus.block import MOST_BLOCK_BYTES, MOST_HEADER_BYTES, Block, Body, SealedHeader, hash_of
+from splitnet.consensus.block import MOST_HEADER_BYTES, Block, Body, SealedHeader, hash_of
 from splitnet.consensus.canonical import decode, encode
 from splitnet.consensus.chain import Added, Chain, Judge
 from splitnet.consensus.contact import ANSWER_DEADLINE_MS, HEADERS, Contact
-from splitnet.consensus.errors import ConsensusError, EvidenceMissingError, ParentError, TimeError
+from splitnet.consensus.errors import (
+    AheadError,
+    ConsensusError,
+    EvidenceMissingError,
+    ParentError,
+    ReexecutionError,
+    StoreError,
+)
 from splitnet.consensus.instructions import (
     Drop,
     HeadMoved,
     Instruction,
+    NotJudged,
     Send,
     SendBlock,
     SendValue,
@@ -51,6 +59,7 @@ from splitnet.consensus.messages import (
     Value,
     VoidVote,
 )
+from splitnet.consensus.plan import SignedPlan
 from splitnet.consensus.pool import SLOTS_KEPT, Pool
 from splitnet.consensus.receipt import (
     MOST_RECEIPT_BYTES,
@@ -61,10 +70,13 @@ from splitnet.consensus.receipt import (
     value_digest,
 )
 from splitnet.consensus.receipt_memory import ReceiptMemory
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.validation import Place, validate_place, validate_sealed
 
 MOST_PARKED = 64
 """Messages that wait for evidence of fraud proofs."""
+MOST_STUCK = 1024
+"""Blocks that cannot be judged now, so that they are not fetched again and again."""
 
 
 class Gossip:
@@ -92,6 +104,8 @@ class Gossip:
         self._peers: dict[int, Contact] = {}
         self.accusations = Accusations(judge, auditor, self._peers)
         self._parked: deque[tuple[set[bytes], int, Said, bytes]] = deque(maxlen=MOST_PARKED)
+        self._stuck: OrderedDict[bytes, set[bytes]] = OrderedDict()
+        """By hash, with the evidence that they lack; with none of it where this node cannot judge them at all."""
 
     # --- peers come and go
 
@@ -108,9 +122,10 @@ class Gossip:
         self._peers.pop(peer, None)
 
     def tick(self, now_ms: int) -> list[Instruction]:
-        """Drop peers that did not answer in time; let the auditor see the clock."""
+        """Drop peers that did not answer in time; let the auditor and blocks that came too early see the clock."""
         late = [peer for peer, known in self._peers.items() if any(now_ms > by for by in known.asked.values())]
         done = self.accusations.advance(self.chain.head.place.slot, now_ms)
+        done += self._added(self.chain.retry(now_ms), now_ms)
         return done + [
             Drop(peer, f"it did not answer within {ANSWER_DEADLINE_MS / 1000:g} s", False) for peer in late
         ]
@@ -156,10 +171,13 @@ class Gossip:
                     return [Drop(peer, f"{type(other).__name__} does not belong here")]
         except EvidenceMissingError as error:
             self._parked.append((set(error.missing), peer, message, body))
-            asked = [digest for digest in error.missing if self._peers[peer].ask(digest, now_ms)]
-            return [Send(peer, GetValue(digest)) for digest in asked]
-        except TimeError:  # a clock that is ahead is not a lie; the block comes again when it is time
+            return self._ask_values(error.missing, [peer], now_ms)
+        except AheadError:  # a clock that is ahead is not a lie; the block comes again when it is time
             return []
+        except ReexecutionError as error:  # nor is a model that is not held here
+            return [NotJudged(peer, str(error))]
+        except StoreError:  # nor a disk that fails
+            raise
         except ConsensusError as error:
             return [Drop(peer, f"{error.rule}: {error}")]
 
@@ -191,6 +209,8 @@ class Gossip:
         place: Place | None = None
         for data in sealed:
             one = decode(data, SealedHeader, MOST_HEADER_BYTES)
+            if (lacking := self._stuck.get(hash_of(rules, one))) is not None:  # nor can be judged what stands on it
+                return self._ask_values(lacking, [peer], now_ms) + self._fetch(peer, now_ms)
             if place is None:
                 parent = self.chain.get(one.header.previous)
                 if parent is None:
@@ -232,7 +252,15 @@ class Gossip:
         block_hash = hash_of(self.chain.rules, block.sealed)
         self._peers[peer].asked.pop(block_hash, None)
         self._peers[peer].learn(block_hash)
-        return self._add(block, now_ms, peer) + self._fetch(peer, now_ms)
+        try:
+            done = self._add(block, now_ms, peer)
+        except EvidenceMissingError as error:
+            self._set_aside(block_hash, error.missing)
+            raise
+        except ReexecutionError:
+            self._set_aside(block_hash, ())
+            raise
+        return done + self._fetch(peer, now_ms)
 
     def _receipt(self, peer: int, data: bytes, result: bytes | None, now_ms: int) -> list[Instruction]:
         signed = decode(data, SignedReceipt, MOST_RECEIPT_BYTES)
@@ -264,6 +292,11 @@ class Gossip:
         for signed in self.pool.result_came(digest):
             done += self.accusations.receipt_seen(signed, now_ms)
         done += self.accusations.value_came(digest, now_ms)
+        done += self._added(self.chain.retry(now_ms, digest), now_ms)
+        for block_hash in [block_hash for block_hash, lacking in self._stuck.items() if digest in lacking]:
+            self._stuck[block_hash].discard(digest)
+            if not self._stuck[block_hash]:
+                del self._stuck[block_hash]
         for parked in [parked for parked in self._parked if digest in parked[0]]:
             parked[0].discard(digest)
             if not parked[0]:
@@ -296,10 +329,11 @@ class Gossip:
         """A block that this AP mined: store it, then announce it."""
         return self._add(block, now_ms, None)
 
-    def body(self, slot: int, miner: int) -> Body:
-        """What a block of this slot on the head holds now."""
-        frauds, voids = self.accusations.waiting(slot, self._recorded)
-        return Body(self.pool.ready(slot, miner, partial(self._recorded, "receipt")), frauds, voids)
+    def body(self, plan: SignedPlan, miner: int) -> Body:
+        """What a block of a plan's slot on the head holds now."""
+        frauds, voids = self.accusations.waiting(plan.plan.slot, self._recorded, self.chain.holds)
+        receipts = self.pool.ready(plan.plan, miner, partial(self._recorded, "receipt"))
+        return Body(plan, receipts, frauds, voids)
 
     # --- shared
 
@@ -308,10 +342,14 @@ class Gossip:
 
     def _add(self, block: Block, now_ms: int, source: int | None) -> list[Instruction]:
         added = self.chain.add(block, now_ms)
-        if added.missing is not None and source is not None:
+        if added.missing is not None and source is not None and added.missing not in self._stuck:
             return self._ask_headers(source, now_ms)
+        return self._added(added, now_ms)
+
+    def _added(self, added: Added, now_ms: int) -> list[Instruction]:
+        """Blocks are in the tree: store and announce them; evidence that blocks on them lack is asked of all."""
         if not added.blocks:
-            return []
+            return self._ask_values(added.evidence, self._peers, now_ms)
         done: list[Instruction] = [StoreBlocks(added.blocks)]
         done += self._take_back(added)
         for each in added.blocks:
@@ -322,7 +360,21 @@ class Gossip:
         if added.joined:
             self.pool.forget_before(self.chain.head.place.slot - SLOTS_KEPT)
             done.append(HeadMoved(self.chain.head))
-        return done
+        return done + self._ask_values(added.evidence, self._peers, now_ms)
+
+    def _ask_values(self, digests: Iterable[bytes], peers: Iterable[int], now_ms: int) -> list[Instruction]:
+        wanted = tuple(digests)
+        return [
+            Send(peer, GetValue(digest))
+            for peer in peers
+            for digest in wanted
+            if self._peers[peer].ask(digest, now_ms)
+        ]
+
+    def _set_aside(self, block_hash: bytes, lacking: Iterable[bytes]) -> None:
+        self._stuck[block_hash] = set(lacking)
+        if len(self._stuck) > MOST_STUCK:
+            self._stuck.popitem(last=False)
 
     def _take_back(self, added: Added) -> list[Instruction]:
         """Receipts of blocks that left the chain wait again; peers who followed another branch may not have them."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from splitnet.consensus.block import Block
-from splitnet.consensus.chain import Entry
+from splitnet.consensus.entry import Entry
 from splitnet.consensus.messages import Said
 from splitnet.consensus.receipt import SignedReceipt
 
@@ -74,6 +74,14 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class NotJudged:
+    """What a peer said cannot be judged here; the peer stays."""
+
+    peer: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeadMoved:
     """The chain has another head."""
 
@@ -81,5 +89,5 @@ class HeadMoved:
 
 
 Instruction: TypeAlias = (
-    Send | SendBlock | SendValue | StoreBlocks | StoreValue | ValueStored | Examine | Drop | HeadMoved
+    Send | SendBlock | SendValue | StoreBlocks | StoreValue | ValueStored | Examine | Drop | NotJudged | HeadMoved
 )

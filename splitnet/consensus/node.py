@@ -12,6 +12,7 @@ import secrets
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,8 +25,8 @@ from splitnet.consensus.audit_records import FraudProof
 from splitnet.consensus.auditor import Auditor
 from splitnet.consensus.block import Body, Header, seal_of, sign_block
 from splitnet.consensus.canonical import MOST
-from splitnet.consensus.chain import Entry
-from splitnet.consensus.errors import ConsensusError, StoreError
+from splitnet.consensus.entry import Entry
+from splitnet.consensus.errors import ConsensusError, PlanError, StoreError
 from splitnet.consensus.gossip import Gossip
 from splitnet.consensus.identity import public_bytes
 from splitnet.consensus.instructions import (
@@ -33,6 +34,7 @@ from splitnet.consensus.instructions import (
     Examine,
     HeadMoved,
     Instruction,
+    NotJudged,
     Send,
     SendBlock,
     SendValue,
@@ -41,8 +43,9 @@ from splitnet.consensus.instructions import (
     ValueStored,
 )
 from splitnet.consensus.messages import BlockBytes, Message, NotHere, Said, Value
+from splitnet.consensus.mining_process import Effort, Found, MiningProcess
 from splitnet.consensus.peers import Peers
-from splitnet.consensus.proof_of_work import Effort, Found, MiningProcess
+from splitnet.consensus.plan import SignedPlan, validate_plan
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
 from splitnet.consensus.receipt_memory import ReceiptMemory
 from splitnet.consensus.store import Store, load_chain
@@ -51,6 +54,8 @@ from splitnet.runtime.address import Address
 
 CLOSE_DEADLINE_S = 10.0
 TICK_S = 0.5
+MOST_NOT_JUDGED = 100
+"""Complaints that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class NodeStatus:
     Attributes:
         peers: names of the APs it is connected with.
         dropped: names and reasons, oldest first.
+        not_judged: why this node could not judge a proof, and so perhaps not follow the chain; oldest first.
         mining: the slot it mines for.
     """
 
@@ -69,6 +75,7 @@ class NodeStatus:
     waiting_receipts: int
     peers: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]
+    not_judged: tuple[str, ...]
     mining: int | None
 
 
@@ -76,11 +83,15 @@ class NodeStatus:
 class _Job:
     """What is mined now."""
 
-    slot: int
+    plan: SignedPlan
     hash_rate: float | None
     parent: bytes
     header: Header
     body: Body
+
+    @property
+    def slot(self) -> int:
+        return self.body.slot
 
 
 def wall_clock_ms() -> int:
@@ -131,6 +142,7 @@ class Node:
         self._job: _Job | None = None
         self._efforts: dict[int, Effort] = {}
         self._failure: SplitnetError | None = None
+        self._not_judged: deque[str] = deque(maxlen=MOST_NOT_JUDGED)
         self._closing = threading.Event()
         check = ReceiptMemory()
         chain = load_chain(store, self._judge, MOST, check)  # its times are judged by this clock right below
@@ -178,19 +190,26 @@ class Node:
         """
         with self._lock:
             self._check_running()
-            self._perform(self._gossip.submit(signed, result, self._clock_ms()))
+            self._perform(lambda: self._gossip.submit(signed, result, self._clock_ms()))
 
-    def mine(self, slot: int, hash_rate: float | None = None) -> None:
+    def mine(self, slot: int, plan: SignedPlan, hash_rate: float | None = None) -> None:
         """Mine the block of this slot until somebody has it; at once nothing where somebody has.
 
         Args:
+            plan: of the slot, signed by the controller; the block holds it.
             hash_rate: hashes/s, f_j^bloc / c_h; None: as fast as it goes.
+
+        Raises:
+            PlanError: the plan is not the controller's, or of another slot; what is mined goes on.
         """
+        if plan.plan.slot != slot:
+            raise PlanError(f"slot {slot} cannot be mined with the plan of slot {plan.plan.slot}; wait for its own")
+        validate_plan(self.rules, plan)
         with self._lock:
             self._check_running()
             self._stop_mining()
             if self._gossip.chain.head.place.slot < slot:
-                self._start_mining(slot, hash_rate)
+                self._start_mining(plan, hash_rate)
 
     def stop_mining(self) -> None:
         """Mine no more."""
@@ -226,7 +245,7 @@ class Node:
     def voided(self) -> set[ReceiptKey]:
         """Slot and DT of the receipts whose activation was withheld from most."""
         with self._lock:
-            return set(self._gossip.accusations.voids)
+            return {void.key for void in self._gossip.accusations.voids.values()}
 
     def status(self) -> NodeStatus:
         """Where it stands."""
@@ -239,6 +258,7 @@ class Node:
                 waiting_receipts=len(self.waiting()),
                 peers=tuple(aps[number].name for number in self._peers.numbers),
                 dropped=tuple(self._peers.dropped),
+                not_judged=tuple(self._not_judged),
                 mining=None if self._job is None else self._job.slot,
             )
 
@@ -263,10 +283,10 @@ class Node:
 
     # --- instructions
 
-    def _perform(self, instructions: Sequence[Instruction]) -> None:
+    def _perform(self, instructions: Callable[[], Sequence[Instruction]]) -> None:
         """In their order: what is announced is on disk."""
         try:
-            for instruction in instructions:
+            for instruction in instructions():
                 self._do(instruction)
         except StoreError as error:  # nothing can be promised any more
             self._failure = error
@@ -288,9 +308,11 @@ class Node:
             case Drop(peer, reason, broke_rule):
                 self._peers.drop(peer, reason, broke_rule)
             case ValueStored(digest):
-                self._perform(self._gossip.value_stored(digest, self._clock_ms()))
+                self._perform(lambda: self._gossip.value_stored(digest, self._clock_ms()))
             case Examine(signed):
                 self._drawn.put(signed)
+            case NotJudged(_, reason):
+                self._not_judged.append(reason)
             case HeadMoved():
                 self._head_moved()
 
@@ -309,15 +331,15 @@ class Node:
     # --- peers and audits
 
     def _connected(self, peer: int) -> None:
-        self._perform(self._gossip.connected(peer, self._clock_ms()))
+        self._perform(lambda: self._gossip.connected(peer, self._clock_ms()))
 
     def _heard(self, peer: int, message: Message, body: bytes) -> None:
-        self._perform(self._gossip.heard(peer, message, body, self._clock_ms()))
+        self._perform(lambda: self._gossip.heard(peer, message, body, self._clock_ms()))
 
     def _tick(self) -> None:
         while not self._closing.wait(TICK_S):
             with self._lock:
-                self._perform(self._gossip.tick(self._clock_ms()))
+                self._perform(lambda: self._gossip.tick(self._clock_ms()))
 
     def _judge(self, fraud: FraudProof) -> bool:
         return judge(self.rules, fraud.signed, self._evidence(fraud.signed), self._reexecute)
@@ -328,19 +350,22 @@ class Node:
     def _audit(self) -> None:
         """Run again what the auditor has drawn, one after the other, while everything else goes on."""
         while (signed := self._drawn.get()) is not None:
-            deviation = None
-            with contextlib.suppress(ConsensusError):
-                deviation = examine(signed, self._evidence(signed), self._reexecute)
-            with self._lock:
-                self._perform(self._gossip.examined(signed, deviation, self._clock_ms()))
+            self._examine(signed)
+
+    def _examine(self, signed: SignedReceipt) -> None:
+        deviation = None
+        with contextlib.suppress(ConsensusError):
+            deviation = examine(signed, self._evidence(signed), self._reexecute)
+        with self._lock:
+            self._perform(lambda: self._gossip.examined(signed, deviation, self._clock_ms()))
 
     # --- mining
 
-    def _start_mining(self, slot: int, hash_rate: float | None) -> None:
+    def _start_mining(self, plan: SignedPlan, hash_rate: float | None) -> None:
         chain = self._gossip.chain
-        body = self._gossip.body(slot, self.number)
-        header = chain.candidate(body, slot, self.number, self._clock_ms())
-        self._job = _Job(slot, hash_rate, chain.head.hash, header, body)
+        body = self._gossip.body(plan, self.number)
+        header = chain.candidate(body, self.number, self._clock_ms())
+        self._job = _Job(plan, hash_rate, chain.head.hash, header, body)
         self._miner.start(seal_of(self.rules, header), int.from_bytes(header.target), hash_rate)
 
     def _stop_mining(self) -> None:
@@ -355,7 +380,7 @@ class Node:
             self._stop_mining()
         elif job is not None and head.hash != job.parent:
             self._stop_mining()
-            self._start_mining(job.slot, job.hash_rate)
+            self._start_mining(job.plan, job.hash_rate)
         self._moved.notify_all()
 
     def _mine(self) -> None:
@@ -378,7 +403,7 @@ class Node:
             return
         self._efforts[job.slot] = found.effort
         block = sign_block(self.rules, self._key, job.header, found.nonce, job.body)
-        self._perform(self._gossip.submit_block(block, self._clock_ms()))
+        self._perform(lambda: self._gossip.submit_block(block, self._clock_ms()))
 
     def _check_running(self) -> None:
         if self._failure is not None:

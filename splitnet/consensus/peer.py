@@ -19,11 +19,11 @@ from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from splitnet.consensus.block import MOST_BLOCK_BYTES
 from splitnet.consensus.canonical import digest_of, encode
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.identity import holds, sign
 from splitnet.consensus.messages import Hello, Message, Prove, Said
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.errors import ProtocolError, SplitnetError
 from splitnet.runtime.connection import Connection
 from splitnet.runtime.link import Link

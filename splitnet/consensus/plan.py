@@ -1,20 +1,25 @@
-"""A slot's plan as the controller signs it: cuts and frequencies. Gateways and APs follow no other word."""
+"""A slot's plan as the controller signs it: cuts and frequencies. Gateways and APs follow no other word.
+
+The block of a slot holds its plan, so a slot exists only by the controller's word, and what counts as work in it is
+what was planned. The controller may sign two plans for one slot; either makes a block valid.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from splitnet.consensus.canonical import Number, Record, Signature, check_encodable, decode, digest_of, encode
 from splitnet.consensus.errors import PlanError
-from splitnet.consensus.genesis import MILLION, Rules
+from splitnet.consensus.genesis import MILLION, MOST_MEMBERS, OfEach, Rules
 from splitnet.consensus.identity import holds, sign
 
 MOST_PLAN_BYTES = 1 << 20
 
 Millionths = Annotated[int, msgspec.Meta(ge=0, le=MILLION)]
+Shares: TypeAlias = Annotated[tuple[Millionths, ...], msgspec.Meta(max_length=MOST_MEMBERS)]
 
 
 class CutPlan(Record, frozen=True):
@@ -28,9 +33,9 @@ class CutPlan(Record, frozen=True):
     """
 
     slot: Number
-    cuts: tuple[Number, ...]
-    shares: tuple[Millionths, ...]
-    mining_shares: tuple[Millionths, ...]
+    cuts: OfEach
+    shares: Shares
+    mining_shares: Shares
 
 
 class SignedPlan(Record, frozen=True):
@@ -58,15 +63,20 @@ def read_plan(rules: Rules, data: bytes) -> CutPlan:
         PlanError, EncodingError: not signed by the controller of this network, or not fit for its members.
     """
     signed = decode(data, SignedPlan, MOST_PLAN_BYTES)
+    validate_plan(rules, signed)
+    return signed.plan
+
+
+def validate_plan(rules: Rules, signed: SignedPlan) -> None:
+    """The controller's word, fit for the members. Raises PlanError."""
     controller = rules.genesis.controller
     if not holds(controller.public_key, _digest(rules, signed.plan), signed.signature):
         raise PlanError(f"the plan of slot {signed.plan.slot} is not signed by {controller.name}, the controller")
     validate_plan_shape(rules, signed.plan)
-    return signed.plan
 
 
 def validate_plan_shape(rules: Rules, plan: CutPlan) -> None:
-    """A cut for each DT; shares of each gateway that its AP has (C2); a mining share for each AP (C3)."""
+    """A cut of each DT's model; shares of each gateway that its AP has (C2); a mining share for each AP (C3)."""
     genesis = rules.genesis
     for what, count, members in (
         ("cuts", len(plan.cuts), len(genesis.devices)),
@@ -75,6 +85,9 @@ def validate_plan_shape(rules: Rules, plan: CutPlan) -> None:
     ):
         if count != members:
             raise PlanError(f"a plan with {count} {what} for {members} members")
+    for twin, (cut, model) in enumerate(zip(plan.cuts, rules.models, strict=True)):
+        if cut > model.last_cut:
+            raise PlanError(f"a plan with cut {cut} for device {twin}, whose model has {model.last_cut} layers")
     for number, ap in enumerate(genesis.aps):
         given = sum(share for share, of in zip(plan.shares, genesis.ap_of, strict=True) if of == number)
         if given > MILLION:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from splitnet.consensus.genesis import Rules
+from splitnet.consensus.plan import CutPlan
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
+from splitnet.consensus.validation import counts_for
 
 SLOTS_KEPT = 256
 """Behind the newest slot of the pool's chain; what is older was recorded, or never will be."""
@@ -64,12 +66,24 @@ class Pool:
             for key in [key for key in own if key[0] < slot]:
                 del own[key]
 
-    def ready(self, slot: int, miner: int, recorded: Callable[[ReceiptKey], bool]) -> tuple[SignedReceipt, ...]:
-        """What a block of this slot may hold: the miner's own of the slot first, then the oldest, in their order."""
+    def ready(self, plan: CutPlan, miner: int, recorded: Callable[[ReceiptKey], bool]) -> tuple[SignedReceipt, ...]:
+        """What a block of a plan's slot may hold: the miner's own of the slot first, then the oldest, in their order.
+
+        Own ones of another cut than is planned wait for a later slot, where they do not count.
+        """
+        slot = plan.slot
         waiting = [
             pooled.signed
             for pooled in self
-            if pooled.has_result and pooled.signed.key[0] <= slot and not recorded(pooled.signed.key)
+            if pooled.has_result
+            and pooled.signed.key[0] <= slot
+            and not recorded(pooled.signed.key)
+            and not (counts_for(slot, miner, pooled.signed) and _cut_off(plan, pooled.signed))
         ]
-        waiting.sort(key=lambda signed: (signed.key[0] != slot or signed.receipt.ap != miner, signed.key))
+        waiting.sort(key=lambda signed: (not counts_for(slot, miner, signed), signed.key))
         return tuple(sorted(waiting[: self._most], key=lambda signed: signed.key))
+
+
+def _cut_off(plan: CutPlan, signed: SignedReceipt) -> bool:
+    receipt = signed.receipt
+    return receipt.cut != plan.cuts[receipt.arrival.twin]

@@ -158,13 +158,20 @@ def top_flops(rules: Rules, receipt: Receipt) -> int:
     """W of this inference, derived from the registry and never read from the receipt.
 
     Raises:
+        UnknownMemberError: no such device.
         UnknownModelError, CutOutOfRangeError
     """
-    model = rules.flops.get(receipt.graph)
-    if model is None:
-        raise UnknownModelError(f"the graph {receipt.graph.hex()[:12]} is not in the FLOPs registry")
-    if receipt.cut > len(model.flops):
-        raise CutOutOfRangeError(f"cut {receipt.cut} of a model with {len(model.flops)} layers")
+    twin = receipt.arrival.twin
+    if twin >= len(rules.models):
+        raise UnknownMemberError(f"device {twin} is not a member: there are {len(rules.models)}, counted from 0")
+    model = rules.models[twin]
+    if (receipt.graph, receipt.weights) != model.key:
+        raise UnknownModelError(
+            f"the graph {receipt.graph.hex()[:12]} with the weights {receipt.weights.hex()[:12]} is not the model of "
+            f"device {twin}, {model.graph.hex()[:12]} with {model.weights.hex()[:12]}"
+        )
+    if receipt.cut > model.last_cut:
+        raise CutOutOfRangeError(f"cut {receipt.cut} of a model with {model.last_cut} layers")
     return model.top(receipt.cut, receipt.arrival.data_points)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self, final
 
 from splitnet.consensus import database
-from splitnet.consensus.block import MOST_BLOCK_BYTES, Block, hash_of
+from splitnet.consensus.block import Block, hash_of
 from splitnet.consensus.canonical import DIGEST_BYTES, decode, encode
 from splitnet.consensus.chain import Chain, Judge
 from splitnet.consensus.database import BLOCKS, FILE, SETTINGS, VALUES, HalfWrittenError, damaged, refusals
@@ -31,6 +31,7 @@ from splitnet.consensus.genesis import MOST_GENESIS_BYTES, Genesis, Rules
 from splitnet.consensus.receipt import validate_receipt, value_digest
 from splitnet.consensus.registry import MOST_REGISTRY_BYTES, Registry
 from splitnet.consensus.rows import Rows
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.validation import ReceiptCheck
 
 MOST_VALUE_BYTES = 1 << 26

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from splitnet.consensus.audit_records import validate_fraud_signature, validate_votes
-from splitnet.consensus.block import MOST_AUDIT_ENTRIES, Block, Body, Header, SealedHeader, hash_of, signing_digest
+from splitnet.consensus.block import Block, Body, Header, SealedHeader, hash_of, signing_digest
 from splitnet.consensus.difficulty import difficulty_of, reputation_of, target_of
 from splitnet.consensus.errors import (
+    AheadError,
     BodyError,
     DifficultyError,
     MinerError,
     ParentError,
+    PlanError,
+    PlannedCutError,
+    PlanOfBlockError,
     ReceiptSlotError,
     ReputationError,
     RootError,
@@ -28,8 +32,10 @@ from splitnet.consensus.errors import (
 )
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.identity import holds
+from splitnet.consensus.plan import validate_plan
 from splitnet.consensus.proof_of_work import meets
 from splitnet.consensus.receipt import SignedReceipt, top_flops, validate_receipt
+from splitnet.consensus.sizes import MOST_AUDIT_ENTRIES
 
 ReceiptCheck = Callable[[Rules, SignedReceipt], None]
 
@@ -50,8 +56,10 @@ class Standing:
         """O_j of a block of this slot with receipts for so many FLOPs."""
         return 0 if slot <= self.suspended_to else max(0, flops - self.owed_flops)
 
-    def after(self, flops: int) -> Standing:
-        """Once such a block stands: what was proved has paid what was owed."""
+    def after(self, slot: int, flops: int) -> Standing:
+        """Once such a block stands: what would have counted has paid what was owed."""
+        if slot <= self.suspended_to:
+            return self
         return replace(self, owed_flops=max(0, self.owed_flops - flops))
 
 
@@ -130,10 +138,12 @@ def validate_body(rules: Rules, header: Header, body: Body, check: ReceiptCheck 
     """
     validate_order(rules, body)
     validate_roots(header, body)
+    validate_plan_of_block(rules, header, body)
     validate_claim(rules, header, body)
     for signed in body.receipts:
         validate_receipt_slot(header, signed)
         check(rules, signed)
+        validate_planned_cut(header, body, signed)
     for fraud in body.frauds:
         validate_receipt_slot(header, fraud.signed)
         check(rules, fraud.signed)
@@ -155,14 +165,41 @@ def validate_order(rules: Rules, body: Body) -> None:
             raise BodyError(f"{len(keys)} {what} in a block, at most {most}")
         if any(first >= second for first, second in itertools.pairwise(keys)):
             raise BodyError(f"the {what} of a block do not rise by slot and DT")
+    if rules.genesis.audit.share_millionths == 0 and (body.frauds or body.voids):
+        raise BodyError("a block with fraud proofs or voids, where the genesis block has audits off")
 
 
 def validate_roots(header: Header, body: Body) -> None:
     """The body that the header commits to."""
+    if body.plan_digest() != header.plan:
+        raise RootError("the plan is not the one that the header commits to")
     if body.receipts_root() != header.receipts:
         raise RootError("the receipts are not those that the header commits to")
     if body.audits_root() != header.audits:
         raise RootError("the fraud proofs and voids are not those that the header commits to")
+
+
+def validate_plan_of_block(rules: Rules, header: Header, body: Body) -> None:
+    """The controller's plan for exactly this slot: without its word there is no slot."""
+    if body.slot != header.slot:
+        raise PlanOfBlockError(f"the plan of slot {body.slot} in a block of slot {header.slot}")
+    try:
+        validate_plan(rules, body.plan)
+    except PlanError as error:
+        raise PlanOfBlockError(str(error)) from None
+
+
+def validate_planned_cut(header: Header, body: Body, signed: SignedReceipt) -> None:
+    """A receipt that counts was run at the cut that was planned: a lower one would prove more work."""
+    receipt = signed.receipt
+    if not counts_for(header.slot, header.miner, signed):
+        return
+    planned = body.plan.plan.cuts[receipt.arrival.twin]
+    if receipt.cut != planned:
+        raise PlannedCutError(
+            f"slot {header.slot}, device {receipt.arrival.twin}: a receipt of cut {receipt.cut} where cut {planned} "
+            f"was planned"
+        )
 
 
 def validate_receipt_slot(header: Header, signed: SignedReceipt) -> None:
@@ -183,7 +220,7 @@ def validate_place(rules: Rules, header: Header, parent: Place, now_ms: int) -> 
         raise TimeError(f"time {header.time_ms} ms is not after the parent's {parent.time_ms} ms")
     ahead_ms = header.time_ms - now_ms
     if ahead_ms > rules.genesis.most_ahead_ms:
-        raise TimeError(
+        raise AheadError(
             f"time {header.time_ms} ms is {ahead_ms / 1000:g} s ahead of this clock, at most "
             f"{rules.genesis.most_ahead_ms / 1000:g} s; are the clocks right?"
         )
@@ -197,11 +234,12 @@ def validate_slot(slot: int, parent: Place) -> None:
 
 def proved_flops(rules: Rules, slot: int, miner: int, body: Body) -> int:
     """O_j: top-layer FLOPs of exactly the receipts of this slot and this AP in this body (letter, eq. (2))."""
-    return sum(
-        top_flops(rules, signed.receipt)
-        for signed in body.receipts
-        if signed.receipt.arrival.slot == slot and signed.receipt.ap == miner
-    )
+    return sum(top_flops(rules, signed.receipt) for signed in body.receipts if counts_for(slot, miner, signed))
+
+
+def counts_for(slot: int, miner: int, signed: SignedReceipt) -> bool:
+    """Whether a receipt is work of this slot and AP; others are recorded and never counted."""
+    return signed.receipt.arrival.slot == slot and signed.receipt.ap == miner
 
 
 def validate_claim(rules: Rules, header: Header, body: Body) -> None:

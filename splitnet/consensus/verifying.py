@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from splitnet.consensus.audit_records import FraudProof
-from splitnet.consensus.block import MOST_BLOCK_BYTES, Block, hash_of
+from splitnet.consensus.block import Block, hash_of
 from splitnet.consensus.canonical import decode
-from splitnet.consensus.chain import Chain, Entry, Judge
+from splitnet.consensus.chain import Chain, Judge
+from splitnet.consensus.entry import Entry
 from splitnet.consensus.errors import ConsensusError, ParentError, StoreError
 from splitnet.consensus.receipt import value_digest
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.store import Row, Step, Store
 
 

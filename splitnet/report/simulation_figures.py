@@ -18,9 +18,9 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 from splitnet.controller.policies import POLICIES
 from splitnet.controller.simulation import half_width
 from splitnet.files import replacing
+from splitnet.owned_folder import WAY_OUT
 from splitnet.report.drawing import human_count, new_figure, save_figure, tidy
 from splitnet.report.simulation import decimals, headline, relative_text, short
-from splitnet.simulating.folder import WAY_OUT
 from splitnet.simulating.result import REFERENCE, Outcome, Simulation
 
 # Okabe and Ito's palette; policies that share a colour differ in their line and marker.

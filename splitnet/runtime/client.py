@@ -16,7 +16,9 @@ from splitnet.profiling.machine import boot_digest
 from splitnet.runtime.address import Address
 from splitnet.runtime.connection import ANSWER_DEADLINE_S, HANDSHAKE_DEADLINE_S, Connection, Received
 from splitnet.runtime.link import Link
+from splitnet.runtime.link_pace import Pace
 from splitnet.runtime.messages import Failed, FromWorker, Hello, Load, Loaded, Welcome
+from splitnet.runtime.transfers import TransferLog
 
 Answered = TypeVar("Answered")
 
@@ -74,6 +76,10 @@ class Client:
             connection.agree(welcome.session, checksum=body_checksum, link=link)
             unless_welcome.pop_all()
         return Client(connection, welcome)
+
+    def pace_by(self, pace: Pace | None, transfers: TransferLog | None) -> None:
+        """Send from now on at a rate that may change (None: the link's), and note there what was sent."""
+        self._connection.pace, self._connection.transfers = pace, transfers
 
     def load(self, model: ModelRef, *, graph: str | None = None, weights: str | None = None) -> Loaded:
         """Have the worker hold a model, of this fingerprint where one is given."""

@@ -20,7 +20,9 @@ import torch
 
 from splitnet.errors import ProtocolError, SplitnetError, WorkerError
 from splitnet.runtime.link import Link, send_all
-from splitnet.wire.frames import FrameDecoder, encode_frame
+from splitnet.runtime.link_pace import Pace
+from splitnet.runtime.transfers import TransferLog
+from splitnet.wire.frames import FrameDecoder, Limits, encode_frame
 
 HANDSHAKE_DEADLINE_S = 20.0
 ANSWER_DEADLINE_S = 600.0
@@ -49,21 +51,36 @@ class Received(Generic[Message]):
 
 
 class Connection(Generic[Message]):
-    """Frames over one socket, which it owns. `message_type` is what is received."""
+    """Frames over one socket, which it owns. `message_type` is what is received.
 
-    def __init__(self, sock: socket.socket, message_type: Any, peer: str) -> None:
+    Attributes:
+        pace: a rate that may change, in place of the link's.
+        transfers: where what was sent is noted; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        message_type: Any,
+        peer: str,
+        *,
+        limits: Limits | None = None,
+        send_deadline_s: float = ANSWER_DEADLINE_S,
+    ) -> None:
         self._socket = sock
-        self._decoder: FrameDecoder[Message] = FrameDecoder(message_type)
+        self._decoder: FrameDecoder[Message] = FrameDecoder(message_type, limits)
         self._session = 0
         self._checksum = False
         self._deadline_s = -1.0
         self._poll_ns = POLL_NS if (os.cpu_count() or 1) > 1 else 0
         self.peer = peer
         self.link = Link()
+        self.pace: Pace | None = None
+        self.transfers: TransferLog | None = None
         sock.setblocking(True)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(ANSWER_DEADLINE_S))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(send_deadline_s))
 
     def agree(self, session: int, *, checksum: bool, link: Link) -> None:
         """What the handshake settled: from here every frame carries the session, and bodies their checksum."""
@@ -72,16 +89,20 @@ class Connection(Generic[Message]):
         self.link = link
 
     def send(self, message: msgspec.Struct, buffers: Sequence[bytes | memoryview] = ()) -> None:
-        """Send one message with its body, paced at the link's rate.
+        """Send one message with its body, at the pace or the link's rate.
 
         Raises:
             PeerGoneError: nobody reads at the other end.
         """
         frame = encode_frame(_encode(message), buffers, session=self._session, checksum=self._checksum)
+        rate = self.pace or self.link.rate_bps
+        started_ns = time.monotonic_ns()
         try:
-            send_all(self._socket, frame, self.link.rate_bps)
+            send_all(self._socket, frame, rate)
         except OSError as error:
             raise PeerGoneError(f"{self.peer} does not take what is sent: {error.strerror or error}") from error
+        if self.transfers is not None:
+            self.transfers.sent(sum(map(len, frame)), rate, started_ns, time.monotonic_ns())
 
     def receive(self, deadline_s: float) -> Received[Message]:
         """Wait for the next message, and hold it for the link's delay.

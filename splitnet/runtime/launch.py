@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 from splitnet.errors import WorkerError
 from splitnet.models.reference import ModelRef, format_shape
@@ -26,38 +26,40 @@ from splitnet.runtime.worker import TOKEN_VARIABLE
 START_DEADLINE_S = 600.0
 """A large model may take minutes to be built and traced on a small board."""
 STOP_DEADLINE_S = 5.0
+Wrap: TypeAlias = Callable[[list[str]], list[str]]
 
 
-class LaunchedWorker:
-    """One worker process that this process owns."""
+class LaunchedProcess:
+    """A process of ours that says on one line of JSON when it is ready, and ends when its standard input closes."""
 
     def __init__(
-        self,
-        role: str,
-        model: ModelRef,
-        *,
-        device: str = "cpu",
-        threads: int = 1,
-        cores: Sequence[int] = (),
+        self, name: str, command: Sequence[str], token: str, threads: int = 1, wrap: Wrap = lambda command: command
     ) -> None:
-        """Start it; `wait` says when it listens. `cores`: the CPU cores that it is pinned to."""
-        self.role = role
-        self.token = secrets.token_hex(16)
+        """Start it; `wait` says when it is ready.
+
+        Args:
+            name: for messages.
+            command: what Python is to run as a module, and its arguments.
+            token: what it shall ask of whoever connects.
+            threads: compute threads.
+            wrap: the command that runs a command somewhere else, such as in a network namespace.
+        """
+        self.name = name
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        command = [sys.executable, "-m", "splitnet", "worker", role, "--listen", "127.0.0.1:0"]
-        command += ["--device", device, "--threads", str(threads), "--follow-stdin", *model_options(model)]
-        if cores:
-            command += ["--cores", ",".join(map(str, cores))]
         self._process = subprocess.Popen(
-            command,
+            wrap([sys.executable, "-m", *command]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env={**os.environ, TOKEN_VARIABLE: self.token, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, TOKEN_VARIABLE: token, "OMP_NUM_THREADS": str(threads)},
         )
 
-    def wait(self, deadline_s: float = START_DEADLINE_S) -> Address:
-        """Wait until it listens.
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self, deadline_s: float = START_DEADLINE_S) -> dict[str, Any]:
+        """What it says when it is ready.
 
         Raises:
             WorkerError: it ended instead; the message is its own.
@@ -70,12 +72,17 @@ class LaunchedWorker:
             line = b""
             while not line.endswith(b"\n"):
                 if not selector.select(max(0.0, end_s - time.monotonic())):
-                    raise WorkerError(f"the {self.role} did not listen within {deadline_s:g} s")
+                    raise WorkerError(f"the {self.name} did not listen within {deadline_s:g} s")
                 part = os.read(stdout.fileno(), 65536)
                 if not part:
-                    raise WorkerError(self._last_words())
+                    raise WorkerError(self.last_words())
                 line += part
-        return Address.parse(json.loads(line)["listening"])
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.poll() is not None
 
     def stop(self) -> None:
         """End the process and wait for its end."""
@@ -94,12 +101,65 @@ class LaunchedWorker:
             process.stdout.close()
         self._complaints.close()
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """Why it ended, in its own words."""
         status = self._process.wait(STOP_DEADLINE_S)
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
         said = lines[-1].removeprefix("splitnet: ") if lines else "it said nothing"
-        return said if status == 2 else f"the {self.role} ended with status {status}: {said}"
+        return said if status == 2 else f"the {self.name} ended with status {status}: {said}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class LaunchedWorker:
+    """One worker process that this process owns."""
+
+    def __init__(
+        self,
+        role: str,
+        model: ModelRef,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        cores: Sequence[int] = (),
+        listen: str = "127.0.0.1",
+        wrap: Wrap = lambda command: command,
+    ) -> None:
+        """Start it; `wait` says when it listens.
+
+        Args:
+            cores: the CPU cores that it is pinned to.
+            listen: host that it listens on; off loopback only in a network of our own, of which nobody else knows.
+            wrap: the command that runs a command somewhere else, such as in a network namespace.
+        """
+        self.role = role
+        self.token = secrets.token_hex(16)
+        command = ["splitnet", "worker", role, "--listen", f"{listen}:0"]
+        if not Address(listen, 0).is_loopback:
+            command.append("--insecure")
+        command += ["--device", device, "--threads", str(threads), "--follow-stdin", *model_options(model)]
+        if cores:
+            command += ["--cores", ",".join(map(str, cores))]
+        self._process = LaunchedProcess(role, command, self.token, threads, wrap)
+
+    def wait(self, deadline_s: float = START_DEADLINE_S) -> Address:
+        """Wait until it listens.
+
+        Raises:
+            WorkerError: it ended instead; the message is its own.
+        """
+        return Address.parse(self._process.wait(deadline_s)["listening"])
+
+    def stop(self) -> None:
+        """End the process and wait for its end."""
+        self._process.stop()
 
     def __enter__(self) -> Self:
         return self

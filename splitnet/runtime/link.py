@@ -1,7 +1,8 @@
 """What a link is asked to be, and pacing in user space that makes it so.
 
 The sender releases 1 ms quanta: the last byte of each leaves not before `start + bytes so far / rate`, so a
-message of n bytes takes n/rate. The receiver holds a message for the delay. Header and padding count as bytes.
+message of n bytes takes n/rate; where the rate changes (`link_pace.py`), not before its integral is bytes so far. The
+receiver holds a message for the delay. Header and padding count as bytes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from splitnet.errors import SettingsError
+from splitnet.runtime.link_pace import Pace
 
 QUANTUM_S = 1e-3
+LOOK_AGAIN_S = 0.05
+"""The longest sleep after which a rate that was set meanwhile is noticed."""
 LONGEST_DELAY_S = 60.0
 _LARGEST_IOV = 512
 _UNITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
@@ -62,10 +66,13 @@ class Link:
         return f"{rate}+{self.delay_s * 1e3:g}ms" if self.delay_s else rate
 
 
-def send_all(sock: socket.socket, buffers: Sequence[bytes | memoryview], rate_bps: float | None) -> None:
-    """Send all buffers, paced at a rate or at once."""
-    if rate_bps is not None:
-        _send_paced(sock, buffers, rate_bps)
+def send_all(sock: socket.socket, buffers: Sequence[bytes | memoryview], rate: Pace | float | None) -> None:
+    """Send all buffers, paced at a rate in bit/s, at one that may change on the way, or at once."""
+    if rate is not None:
+        if isinstance(rate, Pace):
+            _send_at_pace(sock, buffers, rate)
+        else:
+            _send_paced(sock, buffers, rate)
         return
     if len(buffers) <= _LARGEST_IOV:
         sent = sock.sendmsg(buffers)
@@ -89,6 +96,19 @@ def _send_paced(sock: socket.socket, buffers: Sequence[bytes | memoryview], rate
         send_all(sock, chunk, None)
 
 
+def _send_at_pace(sock: socket.socket, buffers: Sequence[bytes | memoryview], pace: Pace) -> None:
+    """As `_send_paced`, but with the size of a quantum and its instant from the rate of the moment."""
+    released = 0
+    start_ns = time.monotonic_ns()
+    while buffers:
+        quantum = max(1, int(pace.rate_bps(time.monotonic_ns()) / 8 * QUANTUM_S))
+        chunk, buffers = _split(buffers, quantum)
+        released += sum(map(len, chunk))
+        while (wait_s := (pace.due_ns(start_ns, released) - time.monotonic_ns()) * 1e-9) > 0:
+            time.sleep(min(wait_s, LOOK_AGAIN_S))
+        send_all(sock, chunk, None)
+
+
 def _chunks(buffers: Sequence[bytes | memoryview], size: int) -> list[list[memoryview]]:
     """The same bytes in groups of `size` (the last may be smaller), without copying."""
     groups: list[list[memoryview]] = []
@@ -104,6 +124,19 @@ def _chunks(buffers: Sequence[bytes | memoryview], size: int) -> list[list[memor
             room -= len(part)
             view = view[len(part) :]
     return groups
+
+
+def _split(
+    buffers: Sequence[bytes | memoryview], size: int
+) -> tuple[list[bytes | memoryview], list[bytes | memoryview]]:
+    """The first `size` bytes (or all), and those after them, without copying."""
+    first: list[bytes | memoryview] = []
+    for buffer in buffers:
+        if size == 0:
+            break
+        first.append(memoryview(buffer)[:size])
+        size -= len(first[-1])
+    return first, _after(buffers, sum(map(len, first)))
 
 
 def _after(buffers: Sequence[bytes | memoryview], sent: int) -> list[bytes | memoryview]:

@@ -267,9 +267,9 @@ def serve(
             f"{address} is not loopback, and connections are neither encrypted nor authenticated; "
             f"listen on 127.0.0.1, or say --insecure"
         )
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt_by_signal)
     if follow_stdin:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        threading.Thread(target=end_with_stdin, daemon=True).start()
     torch.set_num_threads(engine.threads)
     fused_attention_off()
     worker = Worker(role, engine, address, new_session, os.environ.get(TOKEN_VARIABLE, ""))
@@ -296,11 +296,11 @@ def _listen(address: Address) -> socket.socket:
         ) from error
 
 
-def _interrupt(*_: object) -> None:
+def interrupt_by_signal(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _end_with_stdin() -> None:
+def end_with_stdin() -> None:
     """End when the process that launched us is gone: its end of the pipe closes with it."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):

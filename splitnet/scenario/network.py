@@ -51,9 +51,9 @@ def build_network(file: ScenarioFile, dnns: Mapping[str, DnnCosts], where: str, 
         tables=_tables(file, dnns, gateway_of, ap_of),
         gateway_of=gateway_of,
         ap_of=ap_of,
-        send_w=_drawn(file, "gateways", "send_w"),
-        max_hz=_drawn(file, "aps", "max_hz"),
-        kappa=_drawn(file, "aps", "kappa"),
+        send_w=drawn(file, "gateways", "send_w"),
+        max_hz=drawn(file, "aps", "max_hz"),
+        kappa=drawn(file, "aps", "kappa"),
         cycles_per_block=file.mining.cycles_per_block,
         alpha=file.mining.alpha,
         beta=file.mining.beta,
@@ -71,9 +71,9 @@ def build_world(file: ScenarioFile) -> World:
         rate = _law(link.rate_bps, gateways)
     else:
         rate = Channel(
-            bandwidth_hz=_drawn(file, "link", "bandwidth_hz"),
-            send_w=_drawn(file, "gateways", "send_w"),
-            gain=path_gain(_drawn(file, "link", "distance_m"), link.path_loss_db, link.path_loss_slope_db),
+            bandwidth_hz=drawn(file, "link", "bandwidth_hz"),
+            send_w=drawn(file, "gateways", "send_w"),
+            gain=path_gain(drawn(file, "link", "distance_m"), link.path_loss_db, link.path_loss_slope_db),
             noise_w_per_hz=10 ** ((link.noise_dbm_per_hz - 30) / 10),
             fading=link.fading == "rayleigh",
         )
@@ -89,8 +89,8 @@ def _law(spread: Spread, count: int, whole: bool = False) -> Uniform:
     return Uniform(spread.low(count), spread.high(count), whole)
 
 
-def _drawn(file: ScenarioFile, section: str, key: str) -> Vector:
-    """[entities] a key of gateways, APs or links, which are the gateways'."""
+def drawn(file: ScenarioFile, section: str, key: str) -> Vector:
+    """[entities] a key of gateways, APs or links, which are the gateways', as the scenario's seed draws it."""
     count = file.aps.count if section == "aps" else file.gateways.count
     spread: Spread = getattr(getattr(file, section), key)
     return spread.drawn(count, stream(file.scenario.seed, f"{section}.{key}"))
@@ -104,7 +104,7 @@ def _dnn_of(file: ScenarioFile, dnns: Mapping[str, DnnCosts], device: int) -> Dn
 def _speeds(file: ScenarioFile, section: str, measured: bool, hz: Vector) -> Vector:
     """[entities] what a DNN's base seconds are divided by: FLOP/s, or a speed relative to the profiled device's."""
     if not measured:
-        return hz * _drawn(file, section, "flops_per_cycle")
+        return hz * drawn(file, section, "flops_per_cycle")
     profiled_hz = getattr(file, section).profiled_hz
     return np.ones(len(hz)) if profiled_hz is None else hz / profiled_hz
 
@@ -113,8 +113,8 @@ def _tables(
     file: ScenarioFile, dnns: Mapping[str, DnnCosts], gateway_of: NDArray[np.int64], ap_of: NDArray[np.int64]
 ) -> tuple[TwinTable, ...]:
     """One for each device; those of one DNN on one gateway are the same."""
-    gateway_hz, ap_hz = _drawn(file, "gateways", "frequency_hz"), _drawn(file, "aps", "max_hz")
-    gateway_w = _drawn(file, "gateways", "kappa") * gateway_hz**3
+    gateway_hz, ap_hz = drawn(file, "gateways", "frequency_hz"), drawn(file, "aps", "max_hz")
+    gateway_w = drawn(file, "gateways", "kappa") * gateway_hz**3
     speeds = {
         kind: (_speeds(file, "gateways", kind, gateway_hz), _speeds(file, "aps", kind, ap_hz))
         for kind in {costs.measured for costs in dnns.values()}

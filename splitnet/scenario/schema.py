@@ -147,6 +147,18 @@ class C6(Section):
     u_max: Annotated[float, Between(0, 1e6, above=True)]
 
 
+class Testbed(Section):
+    """`[testbed]`: how `splitnet run` plays the scenario on one host.
+
+    Speeds are fractions of one core of it, of the gateway and of the AP with the highest frequency; the others are
+    slower as their frequencies are. `block_share` is the part of a slot's latency that a block shall take.
+    """
+
+    gateway_speed: Annotated[float, Between(0.001, 1)] = 0.2
+    ap_speed: Annotated[float, Between(0.001, 1)] = 0.3
+    block_share: Annotated[float, Between(0.01, 0.9)] = 0.25
+
+
 class ScenarioFile(Section):
     """A whole scenario."""
 
@@ -159,3 +171,4 @@ class ScenarioFile(Section):
     mining: Mining
     reputation: ReputationSection
     c6: C6
+    testbed: Testbed = Testbed()

@@ -10,10 +10,8 @@ Decides names, atomicity, and when a folder may be gone on with. Knows nothing o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -27,7 +25,7 @@ from splitnet.controller.policy import State
 from splitnet.controller.simulation import Trace
 from splitnet.errors import SettingsError
 from splitnet.files import read_sealed, refusals, replacing, write_sealed
-from splitnet.rundir import RUNS_WAY_OUT, create_run_dir
+from splitnet.owned_folder import WAY_OUT, OwnedFolder, check_same
 from splitnet.simulating.jobs import Job, SimulateSettings
 
 FORMAT = 1
@@ -36,7 +34,6 @@ MANIFEST = "manifest.json"
 TRACES = "traces"
 KIND = "manifest of a simulation"
 SEAL = "seal of a simulated job"
-WAY_OUT = "choose another folder with -o DIR"
 OPTIONS = {name: f"--{name}" for name in ("slots", "seeds", "devices")} | {"policies": "--policy", "v": "--V"}
 """Fields of the settings, as a user gives them."""
 COLUMNS = tuple(field.name for field in fields(Trace) if field.name not in ("solve_s", "infeasible", "state"))
@@ -67,24 +64,9 @@ class SimulationFolder:
     with SimulationFolder.resume(path, asked) as folder: ...
     """
 
-    def __init__(self, path: Path) -> None:
-        """Take the folder, which exists.
-
-        Raises:
-            SettingsError: it cannot be had, or another process has it.
-        """
-        self.path = path
-        try:
-            self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise SettingsError(f"cannot open {path}: {error.strerror}; name a simulation's folder") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise SettingsError(
-                f"{path} is in use by another simulation; wait until it ends, or {WAY_OUT}"
-            ) from error
+    def __init__(self, owned: OwnedFolder) -> None:
+        self._owned = owned
+        self.path = owned.path
 
     @classmethod
     def create(cls, path: Path | None, asked: Asked, more: Mapping[str, Any]) -> Self:
@@ -96,20 +78,9 @@ class SimulationFolder:
         Raises:
             SettingsError: there is something in it already, or the disk refuses.
         """
-        if path is None:
-            try:
-                path = create_run_dir(Path("runs"), f"simulate-{asked.scenario}")
-            except SettingsError as error:
-                raise SettingsError(str(error).replace(RUNS_WAY_OUT, WAY_OUT)) from error
-        else:
-            if path.exists() and not path.is_dir():
-                raise SettingsError(f"cannot write {path}: Not a directory; {WAY_OUT}")
-            with refusals(path, WAY_OUT):
-                path.mkdir(parents=True, exist_ok=True)
-        folder = cls(path)
+        folder = cls(OwnedFolder.begin(path, "simulation", f"simulate-{asked.scenario}"))
+        path = folder.path
         try:
-            if any(path.iterdir()):
-                raise SettingsError(f"{path} is not empty; go on with its run by --resume {path}, or {WAY_OUT}")
             created = datetime.now(UTC).isoformat(timespec="seconds")
             try:
                 with refusals(path, WAY_OUT):
@@ -132,9 +103,9 @@ class SimulationFolder:
         Raises:
             SettingsError: it is of another scenario, of other settings or versions, or damaged.
         """
-        folder = cls(path)
+        folder = cls(OwnedFolder(path, "simulation"))
         try:
-            _check_same(path, read_manifest(path), asked)
+            check_same(path, read_manifest(path), _as_read(asked), OPTIONS)
             with refusals(path, WAY_OUT):
                 (path / TRACES).mkdir(exist_ok=True)
                 for left in (path / TRACES).glob(".*.tmp"):  # of a worker that was killed while it wrote
@@ -153,9 +124,7 @@ class SimulationFolder:
 
     def close(self) -> None:
         """Let others have the folder; a second call does nothing."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._owned.close()
 
     def __enter__(self) -> Self:
         return self
@@ -225,26 +194,6 @@ def load(run: Path, job: Job) -> tuple[Trace, float | None] | None:
         raise SettingsError(f"{path} is no trace of this splitnet ({error}); {again}") from error
 
 
-def _check_same(path: Path, manifest: Mapping[str, Any], asked: Asked) -> None:
-    wanted = _as_read(asked)
-    if manifest["scenario"] != asked.scenario:
-        raise SettingsError(f"{path} is a run of scenario {manifest['scenario']}, not {asked.scenario}; {WAY_OUT}")
-    if manifest["scenario_digest"] != asked.scenario_digest:
-        raise SettingsError(f"scenario {asked.scenario} has changed since the run in {path} was begun; {WAY_OUT}")
-    for what in ("settings", "versions"):
-        for name in {**manifest[what], **wanted[what]}:
-            then, now = (found[what].get(name) for found in (manifest, wanted))
-            if then != now:
-                label = OPTIONS.get(name, name)
-                raise SettingsError(f"{path} was begun with {label} {_told(then)}, not {_told(now)}; {WAY_OUT}")
-
-
 def _as_read(asked: Asked) -> dict[str, Any]:
     """As it comes back from the manifest."""
     return msgspec.json.decode(msgspec.json.encode(asked), type=dict[str, Any])
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_told, value)) or "none"
-    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

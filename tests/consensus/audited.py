@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import torch
 
 from splitnet.auditing import Reexecutor, data_points_of, model_key
@@ -55,7 +56,10 @@ class Audited:
     def __init__(self, *models: ResidentModel, audit: Audit | None = None, **changes: Any) -> None:
         registry = registry_of(*models)
         audit = audit or Audit(share_millionths=1_000_000, tolerance_micro=1000, suspended_slots=3)
-        self.rules = Rules(a_genesis(registry=registry.digest(), audit=audit, **changes), registry)
+        number = registry.number(*model_key(models[0]))
+        genesis = a_genesis(registry=registry.digest(), audit=audit, **changes)
+        genesis = msgspec.structs.replace(genesis, models=(number,) * len(genesis.devices))
+        self.rules = Rules(genesis, registry)
         self.consortium = Consortium(self.rules)
         self.reexecutor = Reexecutor(models)
         self.model = models[0]

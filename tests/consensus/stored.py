@@ -7,14 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from splitnet.consensus.block import Block, Body
+from splitnet.consensus.block import Block
 from splitnet.consensus.chain import Chain
 from splitnet.consensus.database import FILE
+from splitnet.consensus.genesis import Audit
 from splitnet.consensus.store import Store
 from splitnet.consensus.validation import Place
-from tests.consortium import NOW_MS, Consortium, some_rules, trusting
+from tests.consortium import NOW_MS, Consortium, Contents, some_rules, trusting
 
-CONSORTIUM = Consortium(some_rules())
+CONSORTIUM = Consortium(some_rules(audit=Audit(share_millionths=100_000)))
 
 
 def a_chain(consortium: Consortium, length: int, receipts: int = 2) -> list[Block]:
@@ -22,7 +23,7 @@ def a_chain(consortium: Consortium, length: int, receipts: int = 2) -> list[Bloc
     chain, blocks = Chain(consortium.rules, trusting), []
     aps = len(consortium.rules.genesis.aps)
     for slot in range(length):
-        block = consortium.on(chain, slot, slot % aps, Body(consortium.receipts(slot, range(receipts))))
+        block = consortium.on(chain, slot, slot % aps, Contents(consortium.receipts(slot, range(receipts))))
         chain.add(block, NOW_MS)
         blocks.append(block)
     return blocks

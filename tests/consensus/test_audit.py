@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from splitnet.consensus.audit import deviation, exceeds, is_drawn
 from splitnet.consensus.audit_records import Void, Vote, prove_fraud, validate_votes, vote_void
-from splitnet.consensus.block import Body
 from splitnet.consensus.chain import Chain
 from splitnet.consensus.errors import FraudProofError
 from splitnet.consensus.genesis import MILLION, Audit, Rules
 from splitnet.consensus.receipt import SignedReceipt
-from tests.consortium import FLOPS, NOW_MS, Consortium, a_key, some_rules, trusting
+from tests.consortium import FLOPS, NOW_MS, Consortium, Contents, a_key, some_rules, trusting
 
 ALL = Audit(share_millionths=MILLION, tolerance_micro=1000, suspended_slots=4)
 NAN, INF = math.nan, math.inf
@@ -133,8 +132,8 @@ def test_twice_the_tolerance_to_accuse_and_once_to_accept(
 # --- majorities
 
 
-@pytest.mark.parametrize(("aps", "needed"), [(1, None), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3)])
-def test_it_takes_more_than_half_of_the_others(aps: int, needed: int | None) -> None:
+@pytest.mark.parametrize(("aps", "needed"), [(1, None), (2, None), (3, 2), (4, 2), (5, 3), (6, 3)])
+def test_it_takes_two_and_more_than_half_of_the_others(aps: int, needed: int | None) -> None:
     """Among all sets of other APs that might vote, exactly the large ones make a void that is valid."""
     rules = network(aps)
     signed = Consortium(rules).receipt(0, 0)
@@ -155,8 +154,8 @@ def test_it_takes_more_than_half_of_the_others(aps: int, needed: int | None) -> 
 def reputation(chain: Chain, consortium: Consortium, slot: int, ap: int = 0) -> int:
     """What AP `ap` would mine at, with its receipts of that slot."""
     twins = [twin for twin, gateway in enumerate(chain.rules.genesis.gateway_of) if gateway == ap]
-    body = Body(receipts=consortium.receipts(slot, twins))
-    return chain.candidate(body, slot, ap, NOW_MS).reputation_micro
+    body = consortium.body(slot, Contents(receipts=consortium.receipts(slot, twins)))
+    return chain.candidate(body, ap, NOW_MS).reputation_micro
 
 
 @pytest.mark.parametrize("slots", [0, 1, 4])
@@ -164,11 +163,11 @@ def test_a_proven_liar_is_suspended_for_exactly_k_slots(slots: int) -> None:
     rules = network(3, msgspec.structs.replace(ALL, suspended_slots=slots))
     consortium, chain = Consortium(rules), Chain(rules, trusting)
     lie = consortium.receipt(0, 0)
-    chain.add(consortium.on(chain, 0, 1, Body(receipts=(lie,))), NOW_MS)
+    chain.add(consortium.on(chain, 0, 1, Contents(receipts=(lie,))), NOW_MS)
     full = reputation(chain, consortium, 10)
     assert full == 10 * (100 + 0 + 50) * 1_000_000 // 10_000
     fraud = prove_fraud(rules, a_key("ap", 2), 2, lie)
-    chain.add(consortium.on(chain, 10, 1, Body(frauds=(fraud,))), NOW_MS)
+    chain.add(consortium.on(chain, 10, 1, Contents(frauds=(fraud,))), NOW_MS)
     found = [reputation(chain, consortium, slot) for slot in range(11, 11 + slots + 3)]
     assert found == [0] * slots + [full] * 3
     assert reputation(chain, consortium, 11, ap=1) == full  # nobody else
@@ -178,9 +177,9 @@ def test_suspension_ends_by_slots_and_not_by_blocks() -> None:
     rules = network(3)
     consortium, chain = Consortium(rules), Chain(rules, trusting)
     lie = consortium.receipt(0, 0)
-    chain.add(consortium.on(chain, 0, 1, Body((lie,), (prove_fraud(rules, a_key("ap", 2), 2, lie),))), NOW_MS)
+    chain.add(consortium.on(chain, 0, 1, Contents((lie,), (prove_fraud(rules, a_key("ap", 2), 2, lie),))), NOW_MS)
     for slot in (1, 3, 4):  # the liar mines, at no reputation
-        block = consortium.on(chain, slot, 0, Body(receipts=(consortium.receipt(slot, 0),)))
+        block = consortium.on(chain, slot, 0, Contents(receipts=(consortium.receipt(slot, 0),)))
         assert block.header.reputation_micro == 0
         chain.add(block, NOW_MS)
     assert reputation(chain, consortium, 5) > 0
@@ -193,9 +192,9 @@ def test_a_void_takes_back_exactly_what_was_counted() -> None:
     work = FLOPS[2] + FLOPS[3] + FLOPS[4]
     signed = consortium.receipt(0, 0, cut=2, data_points=10)
     assert work * 10 == 1500
-    chain.add(consortium.on(chain, 0, 0, Body(receipts=(signed,))), NOW_MS)
+    chain.add(consortium.on(chain, 0, 0, Contents(receipts=(signed,))), NOW_MS)
     void = Void(signed, tuple(a_vote(rules, voter, signed) for voter in (1, 2)))
-    chain.add(consortium.on(chain, 1, 1, Body(voids=(void,))), NOW_MS)
+    chain.add(consortium.on(chain, 1, 1, Contents(voids=(void,))), NOW_MS)
     assert chain.head.standings[0].owed_flops == 1500
     for slot, cut, data_points, proved, counted, owed in (
         (2, 4, 8, 400, 0, 1100),
@@ -206,10 +205,36 @@ def test_a_void_takes_back_exactly_what_was_counted() -> None:
     ):
         receipt = consortium.receipt(slot, 0, cut=cut, data_points=data_points)
         assert sum(FLOPS[cut:]) * data_points == proved
-        block = consortium.on(chain, slot, 0, Body(receipts=(receipt,)))
+        block = consortium.on(chain, slot, 0, Contents(receipts=(receipt,)))
         assert block.header.reputation_micro == counted * 1_000_000 // 10_000
         chain.add(block, NOW_MS)
         assert chain.head.standings[0].owed_flops == owed
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_debt_is_not_paid_while_suspended(suspended: bool) -> None:
+    """1,500 FLOPs are owed; as many, proved when none of them would have counted, pay nothing."""
+    rules = network(3)
+    consortium, chain = Consortium(rules), Chain(rules, trusting)
+    signed, lie = consortium.receipt(0, 0), consortium.receipt(1, 0)
+    chain.add(consortium.on(chain, 0, 0, Contents(receipts=(signed,))), NOW_MS)
+    void = Void(signed, tuple(a_vote(rules, voter, signed) for voter in (1, 2)))
+    frauds = (prove_fraud(rules, a_key("ap", 2), 2, lie),) if suspended else ()
+    chain.add(consortium.on(chain, 1, 1, Contents(frauds=frauds, voids=(void,))), NOW_MS)
+    chain.add(consortium.on(chain, 2, 0, Contents(receipts=(consortium.receipt(2, 0),))), NOW_MS)
+    assert chain.head.standings[0].owed_flops == (1500 if suspended else 0)
+    assert reputation(chain, consortium, 9) == (0 if suspended else 150_000)
+
+
+def test_what_did_not_count_while_suspended_is_not_owed() -> None:
+    rules = network(3)
+    consortium, chain = Consortium(rules), Chain(rules, trusting)
+    signed, lie = consortium.receipt(1, 0), consortium.receipt(0, 0)
+    chain.add(consortium.on(chain, 0, 1, Contents(frauds=(prove_fraud(rules, a_key("ap", 2), 2, lie),))), NOW_MS)
+    chain.add(consortium.on(chain, 1, 0, Contents(receipts=(signed,))), NOW_MS)
+    void = Void(signed, tuple(a_vote(rules, voter, signed) for voter in (1, 2)))
+    chain.add(consortium.on(chain, 2, 1, Contents(voids=(void,))), NOW_MS)
+    assert chain.head.standings[0].owed_flops == 0
 
 
 def test_a_void_of_what_never_counted_takes_nothing() -> None:
@@ -217,9 +242,9 @@ def test_a_void_of_what_never_counted_takes_nothing() -> None:
     rules = network(3)
     consortium, chain = Consortium(rules), Chain(rules, trusting)
     signed = consortium.receipt(0, 0)
-    chain.add(consortium.on(chain, 0, 1, Body(receipts=(signed,))), NOW_MS)
+    chain.add(consortium.on(chain, 0, 1, Contents(receipts=(signed,))), NOW_MS)
     void = Void(signed, tuple(a_vote(rules, voter, signed) for voter in (1, 2)))
-    chain.add(consortium.on(chain, 1, 1, Body(voids=(void,))), NOW_MS)
+    chain.add(consortium.on(chain, 1, 1, Contents(voids=(void,))), NOW_MS)
     assert chain.head.standings[0].owed_flops == 0
 
 
@@ -227,7 +252,7 @@ def test_a_block_with_too_few_votes_is_refused() -> None:
     rules = network(5)
     consortium, chain = Consortium(rules), Chain(rules, trusting)
     signed = consortium.receipt(0, 0)
-    chain.add(consortium.on(chain, 0, 0, Body(receipts=(signed,))), NOW_MS)
+    chain.add(consortium.on(chain, 0, 0, Contents(receipts=(signed,))), NOW_MS)
     void = Void(signed, tuple(a_vote(rules, voter, signed) for voter in (1, 2)))
     with pytest.raises(FraudProofError, match="more than half of the other 4"):
-        chain.add(consortium.on(chain, 1, 1, Body(voids=(void,))), NOW_MS)
+        chain.add(consortium.on(chain, 1, 1, Contents(voids=(void,))), NOW_MS)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from splitnet.consensus.node import Node
-from splitnet.consensus.receipt import value_digest
+from splitnet.consensus.receipt import Receipt, ReceiptKey, value_digest
 from splitnet.consensus.store import Store
 from splitnet.runtime.address import Address
 from tests.consensus.audited import Audited, Inference, held
@@ -28,6 +28,7 @@ class Nodes:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.network = Audited(held("toy_chain"), aps=3, gateways=3, devices=3, mining=MINED)
         self.kept: dict[bytes, bytes] = {}
+        self.submitted: dict[ReceiptKey, Receipt] = {}
         self.nodes: list[Node] = []
         for number in range(3):
             store = stack.enter_context(Store.create(folder / str(number), self.network.rules))
@@ -52,10 +53,12 @@ class Nodes:
         assert result is not None
         if keep:
             self.kept[value_digest(activation)] = activation
+        self.submitted[inference.signed.key] = inference.signed.receipt
         self.nodes[inference.signed.receipt.ap].submit(inference.signed, result)
 
     def mine(self, slot: int, miner: int) -> None:
-        self.nodes[miner].mine(slot)
+        cuts = {key[1]: receipt.cut for key, receipt in self.submitted.items() if key[0] == slot}
+        self.nodes[miner].mine(slot, self.network.consortium.plan(slot, cuts))
         for node in self.nodes:
             assert node.wait_slot(slot, DEADLINE_S) is not None
         self.until(lambda: len({node.status().head for node in self.nodes}) == 1, "one head")

@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitnet.consensus.audit_records import FraudProof, Void, Vote
-from splitnet.consensus.block import MOST_BLOCK_BYTES, Block, Body, Header, SealedHeader
+from splitnet.consensus.block import Block, Body, Header, SealedHeader
 from splitnet.consensus.canonical import MOST, Record, check_encodable, decode, digest_of, encode
 from splitnet.consensus.errors import EncodingError
-from splitnet.consensus.genesis import Audit, Genesis, Member
+from splitnet.consensus.genesis import MILLION, Audit, Genesis, Member
+from splitnet.consensus.plan import CutPlan, SignedPlan
 from splitnet.consensus.receipt import Arrival, Receipt, SignedReceipt
 from splitnet.consensus.registry import ModelFlops, Registry
+from splitnet.consensus.sizes import MOST_AUDIT_ENTRIES, MOST_BLOCK_BYTES, MOST_RECEIPTS
 from tests.consensus.by_hand import packed
-from tests.consortium import MINING, Consortium, a_genesis, a_registry, some_rules
+from tests.consortium import MINING, Consortium, Contents, a_genesis, a_registry, some_rules
 
 numbers = st.integers(0, MOST)
 positive = st.integers(1, MOST)
@@ -41,13 +43,19 @@ signed = st.builds(SignedReceipt, receipts, signatures, signatures, signatures)
 frauds = st.builds(FraudProof, signed, numbers, signatures)
 voids = st.builds(Void, signed, lists_of(st.builds(Vote, numbers, signatures)))
 headers = st.builds(
-    Header, digests, positive, numbers, numbers, digests, digests, numbers, positive, digests, numbers
+    Header, digests, positive, numbers, numbers, digests, digests, digests, numbers, positive, digests, numbers
 )
-bodies = st.builds(Body, lists_of(signed), lists_of(frauds), lists_of(voids))
+millionths = st.integers(0, MILLION)
+plans = st.builds(
+    SignedPlan,
+    st.builds(CutPlan, numbers, lists_of(numbers), lists_of(millionths), lists_of(millionths)),
+    signatures,
+)
+bodies = st.builds(Body, plans, lists_of(signed), lists_of(frauds), lists_of(voids))
 blocks = st.builds(Block, st.builds(SealedHeader, headers, nonces, signatures), bodies)
 members = st.builds(Member, names, digests)
-models = st.builds(ModelFlops, digests, lists_of(numbers))
-records = st.one_of(arrivals, receipts, signed, frauds, voids, headers, bodies, blocks, members, models)
+models = st.builds(ModelFlops, digests, digests, lists_of(numbers))
+records = st.one_of(arrivals, receipts, signed, frauds, voids, headers, plans, bodies, blocks, members, models)
 
 
 def plain(value: Any) -> Any:
@@ -137,9 +145,9 @@ CONSORTIUM = Consortium(some_rules())
 EXAMPLES: tuple[Record, ...] = (
     CONSORTIUM.receipt(0, 1),
     CONSORTIUM.receipt(300, 1, cut=5),
-    CONSORTIUM.block(1, 0, Body(CONSORTIUM.receipts(1, [0, 1]))),
-    Body(frauds=(FraudProof(CONSORTIUM.receipt(0, 0), 1, bytes(64)),)),
-    Body(voids=(Void(CONSORTIUM.receipt(0, 0), (Vote(1, bytes(64)),)),)),
+    CONSORTIUM.block(1, 0, Contents(CONSORTIUM.receipts(1, [0, 1]))),
+    CONSORTIUM.body(2, Contents(frauds=(FraudProof(CONSORTIUM.receipt(0, 0), 1, bytes(64)),))),
+    CONSORTIUM.body(2, Contents(voids=(Void(CONSORTIUM.receipt(0, 0), (Vote(1, bytes(64)),)),))),
     a_genesis(audit=Audit()),
     a_registry(),
 )
@@ -203,6 +211,30 @@ def test_damaged_bytes_raise_nothing_else(value: Record, data: st.DataObject) ->
     except EncodingError:
         return
     assert encode(found) == bad
+
+
+def test_lists_are_bounded() -> None:
+    """Whatever the decoder's version does about a list's length."""
+    plan, vote = CONSORTIUM.plan(0), Vote(0, bytes(64))
+    fraud = FraudProof(CONSORTIUM.receipt(0, 0), 1, bytes(64))
+    long: tuple[Record, ...] = (
+        Body(plan, (CONSORTIUM.receipt(0, 0),) * (MOST_RECEIPTS + 1)),
+        Body(plan, (), (fraud,) * (MOST_AUDIT_ENTRIES + 1)),
+        Body(plan, (), (), (Void(fraud.signed, ()),) * (MOST_AUDIT_ENTRIES + 1)),
+        Void(fraud.signed, (vote,) * 10_001),
+        CutPlan(0, (0,) * 10_001, (), ()),
+        CutPlan(0, (), (0,) * 10_001, ()),
+        CutPlan(0, (), (), (0,) * 10_001),
+        ModelFlops(bytes(32), bytes(32), (0,) * 65_537),
+        Registry((ModelFlops(bytes(32), bytes(32), (1,)),) * 10_001),
+        a_genesis(models=(0,) * 10_001),
+        a_genesis(gateway_of=(0,) * 10_001),
+        a_genesis(most_data_points=(1,) * 10_001),
+        a_genesis(aps=10_001),
+    )
+    for value in long:
+        with pytest.raises(EncodingError, match="of length <= "):
+            decode(encode(value), type(value), 1 << 26)
 
 
 BOMBS: dict[str, Callable[[], bytes]] = {

@@ -15,8 +15,9 @@ import pytest
 from splitnet.consensus.block import Block, Body, Header, SealedHeader, hash_of, seal_of, sign_block
 from splitnet.consensus.canonical import decode, encode
 from splitnet.consensus.difficulty import Mining, difficulty_of, reputation_of, target_of
-from splitnet.consensus.genesis import Genesis, network_id
+from splitnet.consensus.genesis import MILLION, Genesis, network_id
 from splitnet.consensus.identity import sign
+from splitnet.consensus.plan import CutPlan, SignedPlan, sign_plan
 from splitnet.consensus.receipt import SignedReceipt, sign_arrival, sign_as_ap
 from tests.consensus import by_hand
 from tests.consensus.by_hand import digest, packed
@@ -40,7 +41,9 @@ def vectors_by_hand() -> dict[str, str]:
         role: [(f"{role}-{n}", by_hand.ed25519_public(seed(role, n))) for n in range(count)]
         for role, count in (("gateway", 2), ("ap", 2), ("device", 4))
     }
-    models = sorted([(sha(b"graph"), FLOPS), (sha(b"other graph"), (7,))])
+    weights = sha(b"weights")
+    models = sorted([(sha(b"graph"), weights, FLOPS), (sha(b"other graph"), weights, (7,))])
+    number = [model[0] for model in models].index(sha(b"graph"))
     registry = packed([models])
     mining = (2_000_000, 0, 8, "linear", 10_000, 1_000_000)
     genesis = packed(
@@ -53,12 +56,13 @@ def vectors_by_hand() -> dict[str, str]:
             (0, 1, 0, 1),
             (0, 1),
             (15, 15, 15, 15),
+            (number,) * 4,
             mining,
             digest("registry", b"", registry),
             STARTED_MS,
             5000,
             4096,
-            (0, 1000, 100),
+            (0, 100, 100),
         ]
     )
     network = digest("genesis", b"", genesis)
@@ -67,7 +71,7 @@ def vectors_by_hand() -> dict[str, str]:
     for twin in TWINS:
         arrival = packed((SLOT, twin, DATA_POINTS, sha(f"{SLOT} {twin}".encode())))
         device = by_hand.ed25519_signature(seed("device", twin), digest("arrival", network, arrival))
-        digests = sha(b"graph"), sha(b"weights"), sha(b"activation"), sha(b"result")
+        digests = sha(b"graph"), weights, sha(b"activation"), sha(b"result")
         receipt = b"\x98" + arrival + b"".join(map(packed, (0, 0, *digests[:2], CUT, *digests[2:])))
         ap = by_hand.ed25519_signature(seed("ap"), digest("receipt", network, receipt, device))
         countersigned = digest("countersigned", network, receipt, device, ap)
@@ -79,14 +83,18 @@ def vectors_by_hand() -> dict[str, str]:
     gamma = by_hand.gamma(2_000_000, 0, reputation)
     target = (2**256 * 10**18 // (8 * gamma)).to_bytes(32)
     roots = by_hand.root(receipts), by_hand.root([])
-    header = packed((network, 1, SLOT, 0, *roots, reputation, gamma, target, TIME_MS))
+    plan = packed((SLOT, (CUT,) * 4, (0, 0), (1_000_000, 1_000_000)))
+    by_controller = by_hand.ed25519_signature(seed("controller"), digest("plan", network, plan))
+    signed_plan = b"\x92" + plan + packed(by_controller)
+    header = packed((network, 1, SLOT, 0, sha(b"\x00" + signed_plan), *roots, reputation, gamma, target, TIME_MS))
     seal = digest("block", network, header)
     block_hash = sha(seal + NONCE)
     signature = by_hand.ed25519_signature(seed("ap"), digest("sealed", network, block_hash))
     sealed = b"\x93" + header + packed(NONCE) + packed(signature)
     found |= {"receipt": receipts[0], "second_receipt": receipts[1], "header": header, "seal": seal}
+    found |= {"plan": signed_plan}
     found |= {"hash": block_hash, "block_signature": signature}
-    found |= {"block": b"\x92" + sealed + b"\x93\x92" + b"".join(receipts) + b"\x90\x90"}
+    found |= {"block": b"\x92" + sealed + b"\x94" + signed_plan + b"\x92" + b"".join(receipts) + b"\x90\x90"}
     return {name: content.hex() for name, content in found.items()}
 
 
@@ -94,11 +102,12 @@ def vectors_by_code() -> dict[str, str]:
     rules = some_rules()
     consortium = Consortium(rules)
     first, second = (consortium.receipt(SLOT, twin, cut=CUT, data_points=DATA_POINTS) for twin in TWINS)
-    body = Body((first, second))
+    plan = CutPlan(SLOT, (CUT,) * 4, (0, 0), (MILLION, MILLION))
+    body = Body(sign_plan(rules, a_key("controller"), plan), (first, second))
     mining = rules.genesis.mining
     reputation = reputation_of(mining, 2 * DATA_POINTS * 150)
     gamma = difficulty_of(mining, reputation)
-    roots = body.receipts_root(), body.audits_root()
+    roots = body.plan_digest(), body.receipts_root(), body.audits_root()
     target = target_of(mining, gamma).to_bytes(32)
     header = Header(rules.network, 1, SLOT, 0, *roots, reputation, gamma, target, TIME_MS)
     block = sign_block(rules, a_key("ap"), header, NONCE, body)
@@ -111,6 +120,7 @@ def vectors_by_code() -> dict[str, str]:
         "ap_signature": sign_as_ap(rules, a_key("ap"), first.receipt, first.device_signature),
         "receipt": encode(first),
         "second_receipt": encode(second),
+        "plan": encode(body.plan),
         "header": encode(header),
         "seal": seal_of(rules, header),
         "hash": hash_of(rules, block.sealed),
@@ -130,7 +140,7 @@ def test_the_code_makes_the_golden_bytes(name: str) -> None:
 
 
 def test_golden_bytes_decode() -> None:
-    for kind, name in ((Genesis, "genesis"), (SignedReceipt, "receipt"), (Block, "block")):
+    for kind, name in ((Genesis, "genesis"), (SignedReceipt, "receipt"), (SignedPlan, "plan"), (Block, "block")):
         content = bytes.fromhex(GOLDEN["vectors"][name])
         assert encode(decode(content, kind, 1 << 24)) == content
     assert isinstance(decode(bytes.fromhex(GOLDEN["vectors"]["block"]), Block, 1 << 24).sealed, SealedHeader)

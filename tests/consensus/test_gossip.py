@@ -3,156 +3,51 @@
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 import pytest
 
-from splitnet.consensus.auditor import Auditor
-from splitnet.consensus.block import Block, Body, SealedHeader, hash_of
+from splitnet.consensus.audit_records import prove_fraud
+from splitnet.consensus.block import Block, Body, hash_of
 from splitnet.consensus.canonical import encode
-from splitnet.consensus.chain import Chain
 from splitnet.consensus.contact import ANSWER_DEADLINE_MS
-from splitnet.consensus.gossip import Gossip
 from splitnet.consensus.instructions import (
     Drop,
-    Instruction,
     Send,
-    SendBlock,
-    SendValue,
-    StoreBlocks,
-    StoreValue,
-    ValueStored,
 )
 from splitnet.consensus.messages import (
     MOST_BLOCKS_ASKED,
     MOST_HEADERS,
     Announce,
     BlockBytes,
+    Fraud,
     GetBlocks,
     GetHeaders,
     GetValue,
     Headers,
     Hello,
-    NotHere,
     ReceiptBody,
     Said,
     Value,
 )
 from splitnet.consensus.receipt import MOST_TRAVELLING_BYTES, value_digest
-from splitnet.consensus.receipt_memory import ReceiptMemory
-from tests.consortium import NOW_MS, Consortium, a_key, some_rules, trusting
+from tests.consensus.fakes import FakeNetwork
+from tests.consortium import NOW_MS, a_key
 
 
-@dataclass
-class FakeNode:
-    """A gossip with a store of dictionaries, which performs what it is told."""
-
-    number: int
-    consortium: Consortium
-    send: Callable[[int, int, Said, bytes], None]
-    blocks: dict[bytes, bytes] = field(default_factory=dict)
-    values: dict[bytes, bytes] = field(default_factory=dict)
-    dropped: list[Drop] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        check = ReceiptMemory()
-        rules = self.consortium.rules
-        auditor = Auditor(rules, self.number, a_key("ap", self.number), random.Random(self.number))
-        self.gossip = Gossip(Chain(rules, trusting, check), check, self.blocks.get, trusting, auditor)
-
-    def perform(self, instructions: list[Instruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case Send(peer, message, body):
-                    if isinstance(message, Announce):
-                        assert self.stored(message), "announced before it was stored"
-                    self.send(self.number, peer, message, body)
-                case SendBlock(peer, block_hash):
-                    data = self.blocks.get(block_hash)
-                    said: Said = NotHere(block_hash) if data is None else BlockBytes(block_hash)
-                    self.send(self.number, peer, said, data or b"")
-                case SendValue(peer, digest):
-                    data = self.values.get(digest)
-                    said = NotHere(digest) if data is None else Value(digest)
-                    self.send(self.number, peer, said, data or b"")
-                case StoreBlocks(blocks):
-                    self.blocks |= {hash_of(self.consortium.rules, block.sealed): encode(block) for block in blocks}
-                case StoreValue(value):
-                    self.values[value_digest(value)] = value
-                case ValueStored(digest):
-                    self.perform(self.gossip.value_stored(digest, NOW_MS))
-                case Drop():
-                    self.dropped.append(instruction)
-                    self.gossip.disconnected(instruction.peer)
-
-    def stored(self, message: Announce) -> bool:
-        sealed = msgspec.msgpack.decode(message.sealed, type=SealedHeader)
-        return hash_of(self.consortium.rules, sealed) in self.blocks
-
-    def mine(self, slot: int) -> Block:
-        body = self.gossip.body(slot, self.number)
-        block = self.consortium.on(self.gossip.chain, slot, self.number, body)
-        self.perform(self.gossip.submit_block(block, NOW_MS))
-        return block
-
-    @property
-    def head(self) -> bytes:
-        return self.gossip.chain.head.hash
-
-
-class FakeNetwork:
-    """Links that keep the order of what they carry, emptied in a random order; cut links lose all."""
-
-    def __init__(self, aps: int, seed: int = 0) -> None:
-        self.consortium = Consortium(some_rules(aps=aps, gateways=aps, devices=2 * aps))
-        self.chance = random.Random(seed)
-        self.links: dict[tuple[int, int], deque[tuple[Said, bytes]]] = {}
-        self.nodes = [FakeNode(number, self.consortium, self.carry) for number in range(aps)]
-
-    def carry(self, sender: int, receiver: int, message: Said, body: bytes) -> None:
-        if (sender, receiver) in self.links:
-            self.links[sender, receiver].append((message, body))
-
-    def connect(self, one: int, other: int) -> None:
-        self.links |= {(one, other): deque(), (other, one): deque()}
-        for own, peer in ((one, other), (other, one)):
-            self.nodes[own].perform(self.nodes[own].gossip.connected(peer, NOW_MS))
-
-    def cut(self, one: int, other: int) -> None:
-        for own, peer in ((one, other), (other, one)):
-            self.links.pop((own, peer), None)
-            self.nodes[own].gossip.disconnected(peer)
-
-    def connect_all(self, numbers: range | list[int] | None = None) -> None:
-        chosen = list(range(len(self.nodes)) if numbers is None else numbers)
-        for one in chosen:
-            for other in chosen:
-                if one < other and (one, other) not in self.links:
-                    self.connect(one, other)
-
-    def settle(self, most: int = 100_000) -> None:
-        """Deliver until nothing is on its way."""
-        for _ in range(most):
-            busy = [link for link, waiting in self.links.items() if waiting]
-            if not busy:
-                return
-            sender, receiver = self.chance.choice(busy)
-            message, body = self.links[sender, receiver].popleft()
-            node = self.nodes[receiver]
-            node.perform(node.gossip.heard(sender, message, body, NOW_MS))
-        raise AssertionError("the nodes never stop talking")
-
-    def submit(self, slot: int, twin: int, result: bytes = b"result") -> None:
-        """A receipt comes in at the AP that did the work."""
-        signed = self.consortium.receipt(slot, twin, result=result)
-        node = self.nodes[signed.receipt.ap]
-        node.perform(node.gossip.submit(signed, result, NOW_MS))
-
-    def heads(self) -> set[bytes]:
-        return {node.head for node in self.nodes}
+def test_own_receipts_of_another_cut_than_planned_wait() -> None:
+    """The plan came anew while inferences ran: the block is mined all the same, and the next one records them."""
+    network = FakeNetwork(2)
+    node = network.nodes[0]
+    network.submit(0, 0)
+    network.submit(0, 2)
+    plan = network.consortium.plan(0, {2: 5})
+    body = node.gossip.body(plan, 0)
+    assert [signed.key for signed in body.receipts] == [(0, 0)]
+    node.perform(node.gossip.submit_block(network.consortium.on(node.gossip.chain, 0, 0, body), NOW_MS))
+    block = node.mine(1)
+    assert [signed.key for signed in block.body.receipts] == [(0, 2)]
+    assert block.header.reputation_micro == 0
 
 
 def test_receipts_and_blocks_reach_all() -> None:
@@ -168,7 +63,8 @@ def test_receipts_and_blocks_reach_all() -> None:
     assert [signed.key for signed in block.body.receipts] == [(0, twin) for twin in range(6)]
     # two of six are of the miner: 2 receipts of 10 data points and 150 FLOPs each, of 10,000
     assert block.header.reputation_micro == 300_000
-    assert all(node.gossip.body(1, node.number) == Body() for node in network.nodes)
+    empty = network.consortium.body(1)
+    assert all(node.gossip.body(empty.plan, node.number) == empty for node in network.nodes)
     assert not any(node.dropped for node in network.nodes)
 
 
@@ -238,7 +134,7 @@ def test_large_results_are_fetched_by_digest() -> None:
     network.submit(0, 0, large)
     network.settle()
     assert network.nodes[1].values[value_digest(large)] == large
-    assert [signed.key for signed in network.nodes[1].gossip.body(0, 1).receipts] == [(0, 0)]
+    assert [signed.key for signed in network.nodes[1].gossip.body(network.consortium.plan(0), 1).receipts] == [(0, 0)]
 
 
 def test_a_receipt_without_its_result_is_not_mined() -> None:
@@ -248,11 +144,12 @@ def test_a_receipt_without_its_result_is_not_mined() -> None:
     node.gossip.connected(0, NOW_MS)
     done = node.gossip.heard(0, ReceiptBody(encode(signed), with_result=False), b"", NOW_MS)
     assert Send(0, GetValue(signed.receipt.result)) in done
-    assert node.gossip.body(0, 1) == Body()
+    plan = network.consortium.plan(0)
+    assert node.gossip.body(plan, 1) == Body(plan)
     assert node.gossip.heard(0, Value(signed.receipt.result), b"another", NOW_MS)[0] == Drop(
         0, f"a value of 7 bytes does not have the digest {signed.receipt.result.hex()[:12]}"
     )
-    assert node.gossip.body(0, 1) == Body()
+    assert node.gossip.body(plan, 1) == Body(plan)
 
 
 def _tampered(block: Block) -> Block:
@@ -272,6 +169,8 @@ def _tampered(block: Block) -> Block:
         ("a value nobody asked for", "nobody asked"),
         ("a result that was not signed", "ResultDigest"),
         ("a large result that came along", "at most"),
+        ("a block without the controller's word", "PlanOfBlock"),
+        ("an accusation where nobody audits", "FraudProof"),
     ],
 )
 def test_rubbish_is_dropped_with_its_reason(said: str, rule: str) -> None:
@@ -279,7 +178,9 @@ def test_rubbish_is_dropped_with_its_reason(said: str, rule: str) -> None:
     consortium, node = network.consortium, network.nodes[0]
     signed = consortium.receipt(0, 0)
     block = consortium.block(0, 1)
-    nowhere = consortium.mined(msgspec.structs.replace(block.header, previous=bytes(32)), Body())
+    nowhere = consortium.mined(msgspec.structs.replace(block.header, previous=bytes(32)), block.body)
+    far = msgspec.structs.replace(consortium.block(2**62, 1).header, plan=block.header.plan)
+    jump = consortium.mined(far, block.body)
     messages: dict[str, tuple[Said, bytes]] = {
         "receipt of a forger": (
             ReceiptBody(encode(msgspec.structs.replace(signed, ap_signature=bytes(64))), True),
@@ -293,6 +194,11 @@ def test_rubbish_is_dropped_with_its_reason(said: str, rule: str) -> None:
         "a value nobody asked for": (Value(bytes(32)), b"x"),
         "a result that was not signed": (ReceiptBody(encode(signed), True), b"another"),
         "a large result that came along": (ReceiptBody(encode(signed), True), bytes(MOST_TRAVELLING_BYTES + 1)),
+        "a block without the controller's word": (BlockBytes(bytes(32)), encode(jump)),
+        "an accusation where nobody audits": (
+            Fraud(encode(prove_fraud(consortium.rules, a_key("ap", 1), 1, signed))),
+            b"",
+        ),
     }
     message, body = messages[said]
     node.gossip.connected(1, NOW_MS)

@@ -14,38 +14,42 @@ import msgspec
 import pytest
 
 from splitnet.consensus.audit_records import Void, prove_fraud, vote_void
-from splitnet.consensus.block import MOST_BLOCK_BYTES, Block, Body, hash_of
+from splitnet.consensus.block import Block, hash_of
 from splitnet.consensus.canonical import Record, decode, encode
 from splitnet.consensus.chain import Chain
 from splitnet.consensus.errors import ConsensusError, EncodingError, ReceiptError, ReceiptSlotError
+from splitnet.consensus.genesis import Audit
 from splitnet.consensus.receipt import MOST_RECEIPT_BYTES, SignedReceipt, validate_receipt
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.validation import Place
-from tests.consortium import GRAPH, NOW_MS, OTHER_GRAPH, Consortium, a_key, some_rules, trusting
+from tests.consortium import GRAPH, NOW_MS, OTHER_GRAPH, Consortium, Contents, a_key, some_rules, trusting
 
-NETWORK, SISTER = (Consortium(some_rules(aps=3, gateways=3, devices=6, most_ahead_ms=ms)) for ms in (5000, 4999))
+NETWORK, SISTER = (
+    Consortium(some_rules(aps=3, gateways=3, devices=6, most_ahead_ms=ms, audit=Audit(1))) for ms in (5000, 4999)
+)
 RULES = NETWORK.rules
 DAMAGED, FIELDS, SWAPPED, REMINED = 40_000, 6000, 2000, 1500
 """Of receipts and blocks together."""
 
 
-def audited_body(network: Consortium) -> Body:
+def audited(network: Consortium) -> Contents:
     accused = network.receipt(1, 1)
     votes = tuple(vote_void(network.rules, a_key("ap", ap), ap, accused) for ap in (0, 2))
     fraud = prove_fraud(network.rules, a_key("ap", 0), 0, network.receipt(1, 2))
-    return Body((network.receipt(2, 0),), (fraud,), (Void(accused, votes),))
+    return Contents((network.receipt(2, 0),), (fraud,), (Void(accused, votes),))
 
 
 def a_base(network: Consortium) -> Block:
     """With the receipt that is voided later."""
-    return network.block(1, 1, Body((network.receipt(1, 1),)))
+    return network.block(1, 1, Contents((network.receipt(1, 1),)))
 
 
 def examples(network: Consortium) -> list[Block | SignedReceipt]:
     """An empty block, one with receipts, one with proofs and voids, and three receipts."""
-    blocks = [network.block(0, 1), network.block(2, 0, Body(network.receipts(2, [0, 3, 4])))]
+    blocks = [network.block(0, 1), network.block(2, 0, Contents(network.receipts(2, [0, 3, 4])))]
     base = a_base(network)
     place = Place.of_block(hash_of(network.rules, base.sealed), base.header)
-    blocks.append(network.block(2, 0, audited_body(network), parent=place))
+    blocks.append(network.block(2, 0, audited(network), parent=place))
     return [*blocks, network.receipt(2, 0), network.receipt(300, 4, cut=0), network.receipt(2, 5, data_points=15)]
 
 
@@ -265,8 +269,9 @@ def test_mutated_receipts_in_a_block_that_is_mined_anew() -> None:
         mutate = chance.choice((changed_field, swapped_part))
         changed = mutate(chance, chance.choice(receipts))
         assert isinstance(changed, SignedReceipt)
-        body = Body((changed,))
-        block = NETWORK.mined(msgspec.structs.replace(base, receipts=body.receipts_root()), body)
+        body = NETWORK.body(2, Contents((changed,)))
+        roots = {"plan": body.plan_digest(), "receipts": body.receipts_root()}
+        block = NETWORK.mined(msgspec.structs.replace(base, **roots), body)
         seen.add(refused(offer, block))
         tried += 1
     assert all(issubclass(error, ReceiptError | ReceiptSlotError) for error in seen)

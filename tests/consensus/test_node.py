@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from splitnet.consensus.block import Body
 from splitnet.consensus.canonical import encode
-from splitnet.consensus.errors import ResultDigestError, StoreError
+from splitnet.consensus.errors import PlanError, ResultDigestError, StoreError
 from splitnet.consensus.genesis import Rules
+from splitnet.consensus.merkle import leaf_hash
 from splitnet.consensus.messages import Announce, BlockBytes, Headers, Hello, Message, Ping, Prove
 from splitnet.consensus.node import Node
 from splitnet.consensus.peer import introduce
@@ -74,7 +74,7 @@ def test_the_first_to_mine_wins_and_the_others_stop(stack: contextlib.ExitStack,
         first.submit(CONSORTIUM.receipt(slot, 0), b"result")
         until(lambda: all(len(node.waiting()) == 1 for node in nodes), "the receipt is everywhere")
         for node in nodes:
-            node.mine(slot, 2000.0)
+            node.mine(slot, CONSORTIUM.plan(slot), 2000.0)
         heads = [node.wait_slot(slot, DEADLINE_S) for node in nodes]
         assert all(head is not None and head.place.slot == slot for head in heads)
         until(lambda: len({node.status().head for node in nodes}) == 1, "one head")
@@ -85,19 +85,52 @@ def test_the_first_to_mine_wins_and_the_others_stop(stack: contextlib.ExitStack,
     assert third.status().height == 3
     with pytest.raises(ResultDigestError):
         first.submit(CONSORTIUM.receipt(9, 0), b"another result")
-    third.mine(1)
+    third.mine(1, CONSORTIUM.plan(1))
     assert third.status().mining is None, "that slot has its block"
+
+
+def test_a_plan_is_checked_before_it_is_mined(stack: contextlib.ExitStack, tmp_path: Path) -> None:
+    """What was mined before goes on."""
+    node = a_node(stack, tmp_path, 0)
+    node.mine(5, CONSORTIUM.plan(5), 1.0)
+    with pytest.raises(PlanError, match="slot 4 cannot be mined with the plan of slot 6; wait for its own"):
+        node.mine(4, CONSORTIUM.plan(6))
+    forged = msgspec.structs.replace(CONSORTIUM.plan(6), signature=bytes(64))
+    with pytest.raises(PlanError, match="the plan of slot 6 is not signed by controller, the controller"):
+        node.mine(6, forged)
+    assert node.status().mining == 5
+    node.stop_mining()
+
+
+def test_a_node_that_starts_anew_on_another_parent_keeps_its_plan(
+    stack: contextlib.ExitStack, tmp_path: Path
+) -> None:
+    node = a_node(stack, tmp_path, 0)
+    plan = CONSORTIUM.plan(7, {0: 4})
+    node.mine(7, plan, 50.0)
+    connection = as_ap(node, 1)
+    until(lambda: node.status().peers == ("ap-1",), "connected")
+    connection.send(BlockBytes(bytes(32)), [encode(CONSORTIUM.block(0, 1))])
+    until(lambda: node.status().height == 1, "the other's block is its head")
+    assert node.status().mining == 7
+    assert node._job is not None
+    assert (node._job.parent, node._job.body.plan) == (node.status().head, plan)
+    node.mine(7, plan)
+    head = node.wait_slot(7, DEADLINE_S)
+    assert head is not None
+    assert (head.height, head.header.plan) == (2, leaf_hash(encode(plan)))
+    connection.close()
 
 
 def test_a_node_goes_on_where_its_store_ends(tmp_path: Path) -> None:
     with Store.create(tmp_path / "0", RULES) as store, Node(store, a_key("ap", 0), LOOPBACK, (), no_models) as node:
-        node.mine(4)
+        node.mine(4, CONSORTIUM.plan(4))
         assert node.wait_slot(4, DEADLINE_S) is not None
         head = node.status().head
     with Store.open(tmp_path / "0") as store, Node(store, a_key("ap", 0), LOOPBACK, (), no_models) as node:
         assert node.status().head == head
         assert node.wait_slot(5, 0.01) is None
-        node.mine(5)
+        node.mine(5, CONSORTIUM.plan(5))
         assert node.wait_slot(5, DEADLINE_S) is not None
 
 
@@ -136,11 +169,11 @@ def test_a_disk_that_fails_ends_the_promises(
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(Store, "append", full)
-    node.mine(0)
+    node.mine(0, CONSORTIUM.plan(0))
     with pytest.raises(StoreError, match="the disk is full"):
         node.wait_slot(0, DEADLINE_S)
     with pytest.raises(StoreError):
-        node.mine(1)
+        node.mine(1, CONSORTIUM.plan(1))
 
 
 # --- peers that are not what they should be
@@ -154,7 +187,7 @@ def test_rubbish_before_the_handshake(stack: contextlib.ExitStack, tmp_path: Pat
         name = f"127.0.0.1:{sock.getsockname()[1]}"
         until(lambda: node.status().dropped, "it is dropped")
     assert node.status().dropped[0][0] == name
-    node.mine(0)
+    node.mine(0, CONSORTIUM.plan(0))
     assert node.wait_slot(0, DEADLINE_S) is not None
 
 
@@ -263,7 +296,7 @@ def test_two_connections_between_two_become_one(stack: contextlib.ExitStack, tmp
     until_gone(preferred)
     again.send(Ping())
     again.send(Headers([]))
-    head = CONSORTIUM.block(0, 0, Body())
+    head = CONSORTIUM.block(0, 0)
     again.send(Announce(encode(head.sealed)))
     kinds = set()
     while "GetBlocks" not in kinds:

@@ -44,6 +44,7 @@ def test_every_bit_is_signed() -> None:
     ("changes", "message"),
     [
         ({"cuts": (1, 2, 3)}, "a plan with 3 cuts for 4 members"),
+        ({"cuts": (0, 1, 6, 5)}, "a plan with cut 6 for device 2, whose model has 5 layers"),
         ({"shares": (1, 2)}, "a plan with 2 shares for 3 members"),
         ({"mining_shares": (1, 2, 3)}, "a plan with 3 mining shares for 2 members"),
         ({"shares": (400_001, 0, 600_000)}, "the shares on ap-0 add up to 1.000001 of its speed, at most 1"),

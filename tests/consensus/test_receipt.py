@@ -25,9 +25,10 @@ from splitnet.consensus.receipt import (
     top_flops,
     validate_receipt,
     validate_result,
+    validate_signatures,
     value_digest,
 )
-from tests.consortium import GRAPH, OTHER_GRAPH, Consortium, a_key, some_rules
+from tests.consortium import GRAPH, OTHER_GRAPH, WEIGHTS, Consortium, a_key, a_registry, some_rules
 
 CONSORTIUM = Consortium(some_rules())
 RULES = CONSORTIUM.rules
@@ -61,10 +62,11 @@ WRONG: dict[str, tuple[dict[str, Any], type[ReceiptError], str]] = {
     "an unknown graph": (
         {"graph": bytes(32)},
         UnknownModelError,
-        "the graph 000000000000 is not in the",
+        "the graph 000000000000 with the weights [0-9a-f]{12} is not the model of device 1",
     ),
+    "another model of the registry": ({"graph": OTHER_GRAPH}, UnknownModelError, "is not the model of device 1"),
+    "other weights": ({"weights": bytes(32)}, UnknownModelError, "the weights 000000000000 is not the model of"),
     "a cut beyond the last layer": ({"cut": 6}, CutOutOfRangeError, "cut 6 of a model with 5 layers"),
-    "a cut of another model": ({"graph": OTHER_GRAPH, "cut": 2}, CutOutOfRangeError, "with 1 layers"),
     "an unknown device": (
         {"arrival": Arrival(3, 4, 10, bytes(32))},
         UnknownMemberError,
@@ -103,14 +105,14 @@ OTHER: dict[str, Any] = {
     "activation": bytes(32),
     "result": bytes(32),
 }
-"""Everything but the members, which have their own rules; valid by itself."""
+"""Everything but the members, which have their own rules."""
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_the_ap_signs_every_field(name: str) -> None:
     changed = replace(GOOD.receipt, **{name: OTHER[name], "cut": 1})
     with pytest.raises(SignatureOfReceiptError, match="not signed by the AP ap-1"):
-        validate_receipt(RULES, replace(GOOD, receipt=changed))
+        validate_signatures(RULES, replace(GOOD, receipt=changed))
 
 
 @pytest.mark.parametrize("change", [{"slot": 4}, {"data_points": 11}, {"batch": bytes(32)}, {"twin": 3}])
@@ -153,3 +155,24 @@ def test_the_result_is_the_one_that_was_signed() -> None:
     for result in (b"", b"Result", b"result\0", bytes(32)):
         with pytest.raises(ResultDigestError, match=f"slot 3, device 1: a result of {len(result)} bytes"):
             validate_result(GOOD.receipt, result)
+
+
+def test_each_device_has_its_own_model() -> None:
+    """Device 2 has the other model, of one layer of 7 FLOPs; no device may take another's."""
+    registry = a_registry()
+    ours, other = registry.number(GRAPH, WEIGHTS), registry.number(OTHER_GRAPH, WEIGHTS)
+    consortium = Consortium(some_rules(models=(ours, ours, other, ours)))
+    small = consortium.receipt(0, 2, cut=0, graph=OTHER_GRAPH)
+    validate_receipt(consortium.rules, small)
+    assert top_flops(consortium.rules, small.receipt) == 70
+    with pytest.raises(CutOutOfRangeError, match="cut 2 of a model with 1 layers"):
+        validate_receipt(consortium.rules, consortium.receipt(0, 2, cut=2, graph=OTHER_GRAPH))
+    with pytest.raises(UnknownModelError):
+        validate_receipt(consortium.rules, consortium.receipt(0, 2))
+    with pytest.raises(UnknownModelError):
+        validate_receipt(consortium.rules, consortium.receipt(0, 0, cut=0, graph=OTHER_GRAPH))
+
+
+def test_flops_of_a_device_that_nobody_knows() -> None:
+    with pytest.raises(UnknownMemberError, match="device 4 is not a member"):
+        top_flops(RULES, replace(GOOD.receipt, arrival=Arrival(3, 4, 10, bytes(32))))

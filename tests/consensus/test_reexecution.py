@@ -15,7 +15,6 @@ from torch import nn
 from splitnet.auditing import Reexecutor, model_key
 from splitnet.consensus.audit import Evidence, Reexecute, examine, judge
 from splitnet.consensus.audit_records import FraudProof, prove_fraud
-from splitnet.consensus.block import Body
 from splitnet.consensus.chain import Chain
 from splitnet.consensus.errors import (
     ActivationError,
@@ -29,7 +28,7 @@ from splitnet.consensus.values import value_bytes, values_from
 from splitnet.models.reference import BuiltModel, ModelRef
 from splitnet.resident import ResidentModel
 from tests.consensus.audited import Audited, Inference, held, split
-from tests.consortium import NOW_MS, a_key
+from tests.consortium import NOW_MS, Contents, a_key
 
 TOYS = ("toy_chain", "toy_residual", "toy_dense", "toy_branch", "toy_shared", "toy_tuple", "toy_multi")
 
@@ -283,15 +282,15 @@ def test_a_chain_takes_a_proof_only_after_it_ran_it_again(vgg: Audited) -> None:
     lie, honest = vgg.infer(0, 0, cut=27, change=another_class), vgg.infer(0, 3, cut=27)
     known: dict[bytes, Evidence] = {}
     chain = a_chain(vgg, known, Reexecutor([vgg.model]).run)
-    body = Body(receipts=(lie.signed, honest.signed))
+    body = Contents(receipts=(lie.signed, honest.signed))
     chain.add(vgg.consortium.on(chain, 0, 0, body), NOW_MS)
     proof, accusation = (prove_fraud(vgg.rules, a_key("ap", 1), 1, found.signed) for found in (lie, honest))
-    good = vgg.consortium.on(chain, 1, 1, Body(frauds=(proof,)))
+    good = vgg.consortium.on(chain, 1, 1, Contents(frauds=(proof,)))
     with pytest.raises(EvidenceMissingError):
         chain.add(good, NOW_MS)
     assert len(chain) == 1
     known.update(evidence_of(lie, honest))
-    bad = vgg.consortium.on(chain, 1, 1, Body(frauds=(accusation,)))
+    bad = vgg.consortium.on(chain, 1, 1, Contents(frauds=(accusation,)))
     with pytest.raises(FraudProofError, match="re-execution does not show that AP 0 lied in slot 0 about device 3"):
         chain.add(bad, NOW_MS)
     chain.add(good, NOW_MS)

@@ -18,13 +18,13 @@ import pytest
 
 from splitnet.consensus import database
 from splitnet.consensus import store as store_module
-from splitnet.consensus.block import MOST_BLOCK_BYTES
 from splitnet.consensus.canonical import encode
 from splitnet.consensus.chain import Chain
 from splitnet.consensus.database import FILE, JOURNAL_SUFFIX
-from splitnet.consensus.errors import ParentError, StoreError, TimeError
+from splitnet.consensus.errors import AheadError, ParentError, StoreError
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.receipt import value_digest
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.store import MOST_VALUE_BYTES, Store, load_chain
 from tests.consensus.stored import CONSORTIUM, a_branch, a_chain, edited, fill, hash_in, seen
 from tests.consortium import NOW_MS, STARTED_MS, Consortium, a_registry, some_rules, trusting
@@ -108,7 +108,7 @@ def test_the_chain_is_that_which_was_stored(folder: Path) -> None:
 
 def test_a_clock_set_back_is_said(folder: Path) -> None:
     fill(folder, BLOCKS)
-    with Store.read(folder) as store, pytest.raises(TimeError, match=r"ahead of this clock.*are the clocks right"):
+    with Store.read(folder) as store, pytest.raises(AheadError, match=r"ahead of this clock.*are the clocks right"):
         load_chain(store, trusting, STARTED_MS - 10_000)
 
 

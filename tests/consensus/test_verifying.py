@@ -17,11 +17,12 @@ from splitnet.consensus.block import Block, Body, sign_block
 from splitnet.consensus.canonical import encode
 from splitnet.consensus.database import FILE
 from splitnet.consensus.errors import ConsensusError, StoreError
+from splitnet.consensus.plan import SignedPlan
 from splitnet.consensus.store import Store
 from splitnet.consensus.validation import Place, Standing
 from splitnet.consensus.verifying import BrokenBlockError, Verified, verify_store
 from tests.consensus.stored import CONSORTIUM, a_branch, a_chain, edited, fill, hash_in
-from tests.consortium import NOW_MS, a_key
+from tests.consortium import NOW_MS, Contents, a_key
 
 BLOCKS = a_chain(CONSORTIUM, 3)
 HASHES = [hash_in(CONSORTIUM, block) for block in BLOCKS]
@@ -85,7 +86,8 @@ def test_an_empty_store_is_whole(tmp_path: Path) -> None:
 def test_fraud_proofs_are_judged_or_counted(tmp_path: Path) -> None:
     accused = CONSORTIUM.receipt(0, 0)
     fraud = prove_fraud(CONSORTIUM.rules, a_key("ap", 1), 1, accused)
-    block = CONSORTIUM.block(0, 0, Body(receipts=(accused,), frauds=(fraud,)), standing=Standing(suspended_to=10**6))
+    recorded = Contents(receipts=(accused,), frauds=(fraud,))
+    block = CONSORTIUM.block(0, 0, recorded, standing=Standing(suspended_to=10**6))
     fill(tmp_path, [block])
     assert (verified(tmp_path).frauds, verified(tmp_path).not_reexecuted) == (1, 1)
     judged = []
@@ -108,7 +110,7 @@ def forged(**changes: Any) -> Callable[[], Block]:
     """A second block with another header, mined and signed anew."""
 
     def make() -> Block:
-        body = Body(CONSORTIUM.receipts(1, range(2)))
+        body = Contents(CONSORTIUM.receipts(1, range(2)))
         return CONSORTIUM.block(1, 1, body, parent=Place.of_block(HASHES[0], BLOCKS[0].header), **changes)
 
     return make
@@ -141,10 +143,14 @@ def lazy_nonce() -> Block:
         ("Miner", lambda: msgspec.structs.replace(forged()(), sealed=as_miner(7))),
         ("Work", lazy_nonce),
         ("SealSignature", resealed(signature=bytes(64))),
-        ("Root", with_body(Body())),
+        ("Root", with_body(Body(BLOCKS[1].body.plan))),
+        ("Root", with_body(msgspec.structs.replace(BLOCKS[1].body, plan=CONSORTIUM.plan(1, {3: 0})))),
+        ("PlanOfBlock", lambda: planned(CONSORTIUM.plan(2))),
+        ("PlanOfBlock", lambda: planned(msgspec.structs.replace(CONSORTIUM.plan(1), signature=bytes(64)))),
+        ("PlannedCut", lambda: planned(CONSORTIUM.plan(1, {1: 0}))),
         ("Slot", lambda: a_branch(CONSORTIUM, BLOCKS[0], 0, 1)),
         ("Time", lambda: at_time(BLOCKS[0].header.time_ms)),
-        ("Time", forged(time_ms=NOW_MS + 5001)),
+        ("Ahead", forged(time_ms=NOW_MS + 5001)),
         ("Parent", forged(height=7)),
         ("Parent", forged(previous=bytes(32))),
         ("RecordedTwice", lambda: twice()),
@@ -176,10 +182,17 @@ def at_time(time_ms: int) -> Block:
     return CONSORTIUM.mined(msgspec.structs.replace(block.header, time_ms=time_ms), block.body)
 
 
+def planned(plan: SignedPlan) -> Block:
+    """The second block with another plan, mined and signed anew."""
+    block = forged()()
+    body = msgspec.structs.replace(block.body, plan=plan)
+    return CONSORTIUM.mined(msgspec.structs.replace(block.header, plan=body.plan_digest()), body)
+
+
 def twice() -> Block:
     """A receipt of the first block again in the second."""
     return CONSORTIUM.block(
-        1, 1, Body(CONSORTIUM.receipts(0, range(2))), parent=Place.of_block(HASHES[0], BLOCKS[0].header)
+        1, 1, Contents(CONSORTIUM.receipts(0, range(2))), parent=Place.of_block(HASHES[0], BLOCKS[0].header)
     )
 
 

@@ -26,7 +26,7 @@ def answer(node: Node, consortium: Consortium, asked: dict[str, Any]) -> dict[st
             for twin, gateway in enumerate(genesis.gateway_of):
                 if genesis.ap_of[gateway] == node.number:
                     node.submit(consortium.receipt(slot, twin), b"result")
-            node.mine(slot, rate)
+            node.mine(slot, consortium.plan(slot), rate)
             return {}
         case {"wait": slot, "timeout_s": timeout_s}:
             head = node.wait_slot(slot, timeout_s)

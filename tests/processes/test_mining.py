@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from splitnet.consensus.proof_of_work import BATCH_S, HASHES, MiningProcess, meets, search, work_hash
+from splitnet.consensus.mining_process import BATCH_S, MiningProcess
+from splitnet.consensus.proof_of_work import HASHES, meets, search, work_hash
 from splitnet.errors import WorkerError
 from tests.simulations import processes, until
 
@@ -25,7 +26,7 @@ SEAL, OTHER = bytes(range(32)), bytes(32)
 
 OWNER = """
 import time
-from splitnet.consensus.proof_of_work import MiningProcess
+from splitnet.consensus.mining_process import MiningProcess
 
 with MiningProcess() as busy, MiningProcess() as idle, MiningProcess() as slow:
     busy.start(bytes(32), 1)

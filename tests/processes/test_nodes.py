@@ -131,7 +131,9 @@ def test_a_crashed_ap_comes_back_and_catches_up(tmp_path: Path, stack: contextli
     for slot in range(3, 8):
         network.slot(slot, (0, 2))
     with Store.read(tmp_path / "ap-1") as store:
-        assert verify_store(store, wall_clock_ms()).height == before["height"], "nothing that it had acknowledged is lost"
+        assert verify_store(store, wall_clock_ms()).height == before["height"], (
+            "nothing that it had acknowledged is lost"
+        )
     network.nodes[1] = network.start(1, port)
     network.connected()
     assert network.agree()["slot"] == 7
