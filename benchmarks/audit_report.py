@@ -152,7 +152,7 @@ def _tricks(rows: list[Row], results: dict[str, Any]) -> list[Any]:
 
 def _inflation(found: Row, results: dict[str, Any]) -> list[Any]:
     table = _table(
-        "claimed work over planned work, where no rule holds a receipt to the controller's plan",
+        "claimed work over planned work: what a block with the controller's plan in it does not count",
         *("planned cut", "claims cut 1", "claims cut 0"),
     )
     for cut, (first, second) in found["by_cut"].items():
@@ -176,8 +176,8 @@ def _withholding(rows: list[Row], results: dict[str, Any]) -> list[Any]:
             f"{1 - expected:.3f}",
             "never" if row["suspended_to"] < 0 else f"to slot {row['suspended_to']}",
         )
-    voters = ", ".join(f"J = {aps}: {(aps - 1) // 2 + 1}" for aps in range(2, 7))
-    return [table, f"as many lying voters void the receipts of an honest AP: {voters}"]
+    voters = ", ".join(f"J = {aps}: {max(2, (aps - 1) // 2 + 1)}" for aps in range(3, 7))
+    return [table, f"as many lying voters void the receipts of an honest AP: {voters}; with J = 2 nobody can"]
 
 
 def _below(rows: list[Row], results: dict[str, Any]) -> list[Any]:
