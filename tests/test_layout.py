@@ -47,6 +47,8 @@ WORKERS = tuple(
         "validating",
         "simulating.run",
         "simulating.workers",
+        "running",
+        "machines",
         "commands",
         "cli",
         "testbed",
