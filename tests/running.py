@@ -21,6 +21,7 @@ v = 16
 [dnn.toy]
 model = "toy_chain"
 latency = "measured"
+cuts = [1, 3]  # so that something is left for the APs
 
 [devices]
 count = 3
@@ -48,7 +49,7 @@ cycles_per_block = 8e9
 cycles_per_hash = 1000
 
 [reputation]
-reference_flops = 60000
+reference_flops = 10000
 
 [c6]
 u_min = 0.01

@@ -45,7 +45,10 @@ def test_a_run_ends_with_verified_chains_and_equal_results(run: Run, toys: Path,
     assert (told["equal_results"], told["results"]["count"]) == (True, 9)
     assert (told["chain_height"], told["verified"]) == (3, True)
     assert told["mean_latency_s"] > told["components"]["barrier"]["measured_s"] > 0
-    assert [one["count"] for one in told["achieved"]["speeds"][:2]] == [3, 3]
+    assert [one["count"] for one in told["achieved"]["speeds"]] == [3, 3, 3, 3]
+    assert [one["count"] for one in told["achieved"]["links"]] == [3, 3]
+    assert [one["receipts"] for one in told["chains"]] == [9, 9]  # each of three DTs in each of three slots
+    assert min(told["mean_reputation"]) > 0
     assert len(told["mean_reputation"]) == 2
     assert len(list(cache.glob("profile-*.json"))) == 1
     pictures = {"predicted", "latency", "reputation", "queues", "achieved"}
