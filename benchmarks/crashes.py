@@ -1,11 +1,12 @@
 """Crashes: processes that write to a store are killed at drawn instants, and nothing acknowledged may be gone.
 
-    .venv/bin/python -m benchmarks.crashes               200 kills, some 3 minutes
+    .venv/bin/python -m benchmarks.crashes               200 kills, some 6 minutes
     .venv/bin/python -m benchmarks.crashes --kills 20
 
 The kills are shared out among the activities of `tests/crashing.py`: *writing* appends blocks with receipts and puts
-results, *creating* makes new stores. After each kill the store is verified from its genesis block, as it was left,
-before a node opens it again; the next process mends it and goes on. After `--rounds` kills a new store is begun.
+results, *creating* makes new stores, *mining* is an AP's node that mines with its process, *syncing* one that fetches
+a chain from another node and then follows it. After each kill the store is verified from its genesis block, as it was
+left, before a node opens it again; the next process mends it and goes on. After `--rounds` kills one is begun anew.
 *In a commit* counts the kills that left a journal, so that the store had to be mended. One loss, or one store that
 does not verify, ends the run with an error. It does not know power cuts: what the kernel has taken it still writes.
 """
@@ -39,7 +40,7 @@ def measure(kills: int, rounds: int) -> dict[str, Any]:
         for number in range(kills):
             name = tuple(ACTIVITIES)[number % len(ACTIVITIES)]
             turn = number // len(ACTIVITIES)
-            if turn % (rounds if ACTIVITIES[name].has_store else 1) == 0:
+            if turn % (1 if ACTIVITIES[name].prepare is None else rounds) == 0:
                 folders[name], told[name] = Path(place, f"{name}-{turn}"), []
             crashes.append(crash(name, folders[name], number, told[name]))
             step(number + 1, kills, f"killing, {name}")

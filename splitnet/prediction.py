@@ -1,11 +1,12 @@
-"""What the analytical model says of a slot's plan, by component, in the type of what is measured."""
+"""What the analytical model says of a slot's plan, by component, in the types of what is kept of a slot."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from splitnet.controller.slot import COLUMNS, Network, Observation, SlotPlan, sums
-from splitnet.slot_record import SlotTimes
+from splitnet.controller.energy_model import modelled_energy
+from splitnet.controller.slot import COLUMNS, Network, Observation, SlotPlan, SlotProblem, sums
+from splitnet.slot_record import Reading, SlotEnergy, SlotTimes
 
 
 def predicted_times(network: Network, observation: Observation, plan: SlotPlan) -> SlotTimes:
@@ -28,3 +29,16 @@ def predicted_times(network: Network, observation: Observation, plan: SlotPlan) 
         barrier_s=plan.frequencies.barrier_s,
         block_s=plan.frequencies.block_s,
     )
+
+
+def slot_energy(
+    network: Network, observation: Observation, plan: SlotPlan, mining_s: float, metered: list[Reading]
+) -> SlotEnergy:
+    """Rows 2 and 13 of MODEL.md for this plan beside what meters said.
+
+    Args:
+        mining_s: for which the APs mined.
+    """
+    problem = SlotProblem(network, observation, np.zeros(len(network.max_hz)), 1.0)  # queues and V play no part
+    modelled = modelled_energy(problem, plan, mining_s)
+    return SlotEnergy(modelled.gateway_j.tolist(), modelled.inference_j.tolist(), modelled.mining_j.tolist(), metered)

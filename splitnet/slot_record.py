@@ -64,6 +64,35 @@ class Mined(msgspec.Struct, frozen=True):
     asked_hash_rate: float
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """What a meter of the host counted in a slot: all that its chip did, not one emulated machine alone.
+
+    Attributes:
+        device: `cpu` or `cuda:0`.
+        meter: its name; None where the device has none.
+        used_j: None without a meter, or where it did not move.
+    """
+
+    device: str
+    meter: str | None
+    used_j: float | None
+
+
+class SlotEnergy(msgspec.Struct, frozen=True):
+    """Joules of a slot, by the analytic model and by meters, which are never mixed.
+
+    Attributes:
+        gateway_j: [gateways] modelled: bottoms and sending (MODEL.md row 2).
+        inference_j, mining_j: [APs] modelled: the terms of row 13, for as long as was mined.
+        metered: by device of the host.
+    """
+
+    gateway_j: list[float]
+    inference_j: list[float]
+    mining_j: list[float]
+    metered: list[Reading]
+
+
 class SlotRecord(msgspec.Struct, frozen=True):
     """One slot of a run.
 
@@ -79,6 +108,7 @@ class SlotRecord(msgspec.Struct, frozen=True):
         uploads: [gateways] None where nothing crossed.
         bottoms, tops: [gateways] work at a machine's speed, asked and achieved.
         mined: [APs]
+        energy: modelled and metered.
         reputation: [APs] U_j of the receipts that the APs signed.
         queue: [APs] Z_j^+ + Z_j^- after the slot.
         infeasible: why there was no feasible plan; None where there was.
@@ -103,6 +133,7 @@ class SlotRecord(msgspec.Struct, frozen=True):
     bottoms: list[Use | None]
     tops: list[Use | None]
     mined: list[Mined]
+    energy: SlotEnergy
     reputation: list[float]
     queue: list[float]
     infeasible: str | None

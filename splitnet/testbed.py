@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,15 +50,16 @@ from splitnet.machines.messages import (
     Vary,
 )
 from splitnet.machines.service import Asker
-from splitnet.prediction import predicted_times
+from splitnet.prediction import predicted_times, slot_energy
 from splitnet.runtime.address import Address
 from splitnet.runtime.core_plan import CorePlan
 from splitnet.runtime.launch import LaunchedProcess
 from splitnet.runtime.links import Links, Machine
+from splitnet.runtime.meters import SpanMeters
 from splitnet.runtime.rates import RateTrace
 from splitnet.runtime.speed import LEAST_FRACTION
 from splitnet.runtime.transfers import Transfer
-from splitnet.slot_record import Mined, SlotRecord, SlotTimes, Twin
+from splitnet.slot_record import Mined, Reading, SlotRecord, SlotTimes, Twin
 from splitnet.slowness import Slowness, slowness_of
 
 BLOCK_DEADLINE_FACTOR, BLOCK_DEADLINE_S = 60.0, 30.0
@@ -101,6 +102,7 @@ class Testbed:
         assignment.write(assignment_path)
         self._stack = contextlib.ExitStack()
         self._slowness = Slowness(np.ones(len(rules.genesis.gateways)), np.ones(len(rules.genesis.aps)))
+        self._meters = SpanMeters.of_host()
         self._trace: RateTrace | None = None
         self._trace_from_s = 0.0
 
@@ -155,6 +157,7 @@ class Testbed:
             WorkerError: a machine is gone, cannot do its part, or no block came.
         """
         started_s = time.monotonic()
+        self._meters.start()
         tell("observe")
         observation, asked_bps = self._observe(slot, world)
         tell("decide")
@@ -166,7 +169,7 @@ class Testbed:
         inferred = self._ask_all(self._processes.gateways, Infer(slot), Inferred)
         tell("mine")
         blocks = self._mine(slot, plan)
-        slot_s = time.monotonic() - started_s
+        slot_s, used_j = time.monotonic() - started_s, self._meters.used_j()
         tell("check")
         checked = self._ask_all(self._processes.gateways, Check(), Checked)
         record = SlotRecord(
@@ -187,6 +190,7 @@ class Testbed:
             bottoms=[one.bottom for one in inferred],
             tops=[one.top for one in inferred],
             mined=[_mined(block) for block in blocks],
+            energy=slot_energy(self._network(), observation, plan, _block_s(blocks), self._readings(used_j)),
             reputation=plan.reputation.tolist(),
             queue=decided.queues.backlog.tolist(),
             infeasible=decision.infeasible,
@@ -228,6 +232,9 @@ class Testbed:
         probes = self._recorded([one.transfer for one in _answers(asked)])
         measured_bps = np.array([_rate_bps(probe) for probe in probes if probe is not None])
         return replace(world, rate_bps=measured_bps), rates
+
+    def _readings(self, used_j: Mapping[str, float | None]) -> list[Reading]:
+        return [Reading(device, meter, used_j[device]) for device, meter in self._meters.names.items()]
 
     def _recorded(self, transfers: Sequence[Transfer | None]) -> list[Transfer | None]:
         """[gateways] with what only the links know of each."""

@@ -25,13 +25,18 @@ from pathlib import Path
 from splitnet.consensus.block import hash_of
 from splitnet.consensus.database import FILE, JOURNAL_SUFFIX
 from splitnet.consensus.errors import StoreError
+from splitnet.consensus.node import Node, wall_clock_ms
 from splitnet.consensus.store import Store, load_chain
 from splitnet.consensus.verifying import verify_store
-from tests.consortium import NOW_MS, Consortium, Contents, some_rules, trusting
+from splitnet.runtime.address import Address
+from tests.consortium import NOW_MS, Consortium, Contents, a_key, no_models, some_rules, trusting
 
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 60.0
 CONSORTIUM = Consortium(some_rules(aps=2, gateways=2, devices=12))
+LOOPBACK = Address("127.0.0.1", 0)
+BEHIND = 60
+"""Blocks that a node has to fetch, before it follows a node that mines."""
 Tell = Callable[[bytes], None]
 
 
@@ -63,15 +68,87 @@ def creating(folder: Path, chances: random.Random, tell: Tell) -> None:
             tell(number.to_bytes(8))
 
 
+def mining(folder: Path, chances: random.Random, tell: Tell) -> None:
+    """An AP's node that takes receipts and mines one block after the other, each really hashed for."""
+    with Store.open(folder, CONSORTIUM.rules.network) as store, _node(store, 0) as node:
+        while True:
+            tell(_mined(node, chances.choice((0, 1, 8))))
+
+
+def syncing(folder: Path, chances: random.Random, tell: Tell) -> None:
+    """A node that joins late: fetches headers and bodies over a connection, then follows the AP that mines on."""
+    network = CONSORTIUM.rules.network
+    with (
+        Store.open(_source(folder), network) as theirs,
+        Store.open(folder, network) as own,
+        _node(theirs, 1) as source,
+        _node(own, 0, source.address) as node,
+    ):
+        told, end_s = node.status().head, time.monotonic() + DEADLINE_S
+        while time.monotonic() < end_s:
+            if (head := node.status().head) != told:
+                tell(told := head)
+            if head == source.status().head:
+                _mined(source, chances.choice((0, 1, 8)))
+
+
+def _mined(node: Node, receipts: int) -> bytes:
+    """The hash of the block of the next slot, with so many receipts, once it is the head."""
+    slot = node.status().slot + 1
+    for signed in CONSORTIUM.receipts(slot, range(receipts)):
+        node.submit(signed, b"result")
+    node.mine(slot, CONSORTIUM.plan(slot))
+    head = node.wait_slot(slot, DEADLINE_S)
+    assert head is not None, f"no block of slot {slot} in {DEADLINE_S:g} s"
+    return head.hash
+
+
+def _node(store: Store, number: int, *peers: Address) -> Node:
+    return Node(store, a_key("ap", number), LOOPBACK, peers, no_models)
+
+
+def _source(folder: Path) -> Path:
+    """The store from which the one in the folder is fetched."""
+    return folder / "source"
+
+
 # --- outside
 
 
-def check_writing(folder: Path, told: list[bytes]) -> None:
+def make_store(folder: Path) -> None:
+    """An empty one, unless it is there."""
+    if not folder.exists():
+        Store.create(folder, CONSORTIUM.rules).close()
+
+
+def make_stores(folder: Path) -> None:
+    """One, and another that is some blocks ahead of it."""
+    make_store(folder)
+    make_store(_source(folder))
+    with Store.open(_source(folder), CONSORTIUM.rules.network) as store:
+        chain = load_chain(store, trusting, wall_clock_ms(), check=lambda rules, signed: None)
+        blocks = []
+        for _ in range(BEHIND):
+            slot, time_ms = chain.head.place.slot + 1, chain.head.place.time_ms + 1
+            body = CONSORTIUM.body(slot, Contents(CONSORTIUM.receipts(slot, range(4))))
+            blocks.append(CONSORTIUM.mined(chain.candidate(body, 1, time_ms), body))
+            chain.add(blocks[-1], wall_clock_ms())
+        store.append(blocks)
+        store.put_value(b"result")
+
+
+def check_store(folder: Path, told: list[bytes]) -> None:
     """Everything acknowledged is in a store that verifies."""
     with Store.read(folder) as store:
         missing = [key.hex() for key in told if store.block_bytes(key) is None and store.value(key) is None]
         assert not missing, f"{len(missing)} of {len(told)} acknowledged are gone: {missing[:3]}"
-        verify_store(store, NOW_MS, trusting)
+        verify_store(store, wall_clock_ms(), trusting)
+
+
+def check_stores(folder: Path, told: list[bytes]) -> None:
+    """Neither the one that fetches has lost anything, nor the one that was asked."""
+    check_store(folder, told)
+    check_store(_source(folder), [])
 
 
 def check_creating(folder: Path, told: list[bytes]) -> None:
@@ -96,18 +173,20 @@ class Activity:
         act: runs in the process: folder, chances, where it tells what was acknowledged.
         check: asserts that all that was acknowledged, ever, is there and whole.
         longest_s: the kill comes at a drawn instant up to so long after `ready`.
-        has_store: the folder is that of one store, which is there before.
+        prepare: makes what the process opens; None: it makes stores itself, in a new folder each time.
     """
 
     act: Callable[[Path, random.Random, Tell], None]
     check: Callable[[Path, list[bytes]], None]
     longest_s: float
-    has_store: bool
+    prepare: Callable[[Path], None] | None
 
 
 ACTIVITIES: Mapping[str, Activity] = {
-    "writing": Activity(writing, check_writing, 0.15, True),
-    "creating": Activity(creating, check_creating, 0.2, False),
+    "writing": Activity(writing, check_store, 0.15, make_store),
+    "creating": Activity(creating, check_creating, 0.2, None),
+    "mining": Activity(mining, check_store, 0.8, make_store),
+    "syncing": Activity(syncing, check_stores, 1.5, make_stores),
 }
 
 
@@ -139,8 +218,8 @@ def crash(name: str, folder: Path, seed: int, told: list[bytes]) -> Crash:
         AssertionError, SplitnetError: something acknowledged is gone, or the store does not verify.
     """
     activity, delay_s = ACTIVITIES[name], random.Random(seed).uniform(0, ACTIVITIES[name].longest_s)
-    if activity.has_store and not folder.exists():
-        Store.create(folder, CONSORTIUM.rules).close()
+    if activity.prepare is not None:
+        activity.prepare(folder)
     before = len(told)
     told += _killed(name, folder, seed, delay_s)
     started_s = time.monotonic()

@@ -11,7 +11,7 @@ from splitnet.running.folder import Manifest, Played
 from splitnet.running.settings import RunSettings
 from splitnet.runtime.speed import Use
 from splitnet.runtime.transfers import Transfer
-from splitnet.slot_record import Mined, SlotRecord, SlotTimes, Twin
+from splitnet.slot_record import Mined, Reading, SlotEnergy, SlotRecord, SlotTimes, Twin
 
 GATEWAY_OF, AP_OF = (0, 1), (0, 1)
 SECOND_NS = 1_000_000_000
@@ -53,6 +53,7 @@ def record(slot: int, **changes: Any) -> SlotRecord:
         "bottoms": [use(0.625), use(0.25)],
         "tops": [use(0.375, lane="gateway 0"), use(0.25, lane="gateway 1")],
         "mined": [mined(0, height=slot + 1), mined(0, hashes=500, height=slot + 1)],
+        "energy": SlotEnergy([0.5, 0.25], [1.5, 2.5], [3.0, 1.0], [Reading("cpu", "RAPL package", 40.0 + slot)]),
         "reputation": [0.5, 0.125],
         "queue": [0.25, 0.5],
         "infeasible": None,

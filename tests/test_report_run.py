@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from splitnet.report.run import FEW_WORKERS, live_view, run_lines, worst
 from splitnet.report.run_figures import draw_run
-from splitnet.running.components import Achieved
+from splitnet.running.components import Achieved, Metered
 from splitnet.running.result import RunResult
 from splitnet.slot_record import SlotRecord
 from tests.slot_records import record
@@ -43,6 +43,8 @@ def test_every_component_stands_predicted_beside_measured() -> None:
         "results: 2 of 2 have the unsplit model's bits",
         "mean reputation U 0.500 0.125; C6 asks for 0.15..0.3: broken by 0.200",
         "hashes per block 1.50 k, predicted 1.00 k",
+        "modelled energy of a slot, J: gateways 0.5 0.25; APs 1.5 2.5 for inference, 3 1 for mining",
+        "metered energy of a slot: 40 J by RAPL package of cpu, all that the host did (1 slots)",
         "link of gateway 0 1.000 1 0.25",
         "mining of AP 0 1.000 1 0.50",
         "ap-0: clean to height 2",
@@ -65,6 +67,16 @@ def test_what_went_wrong_is_said() -> None:
         "consensus without reputation: gamma_0 = 0.7",
     ):
         assert part in said
+
+
+def test_no_meter_and_one_that_stands_still_are_told() -> None:
+    energy = result().energy
+    assert "cpu of this host has no meter" in told(
+        replace(result(), energy=replace(energy, metered=[Metered("cpu", None, 0, None)]))
+    )
+    assert "RAPL of cpu did not move in any slot" in told(
+        replace(result(), energy=replace(energy, metered=[Metered("cpu", "RAPL", 0, None)]))
+    )
 
 
 def test_of_many_workers_the_worst_are_shown() -> None:

@@ -7,14 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from splitnet.chains import Agreement, Outcome
 from splitnet.consensus.errors import StoreError
 from splitnet.consensus.verifying import Verified
 from splitnet.errors import SettingsError
+from splitnet.running.components import Metered
 from splitnet.running.result import RunResult, Topology, run_result
-from splitnet.slot_record import SlotRecord, Twin
+from splitnet.slot_record import Reading, SlotEnergy, SlotRecord, Twin
 from tests.slot_records import AP_OF, GATEWAY_OF, manifest, record, times
 
 CONTRACT = [
@@ -77,6 +79,17 @@ def test_the_figures_of_two_slots() -> None:
     assert (found.max_age_s, found.mean_slot_s, found.mean_exchange_s) == (0.3, 2.0, 0.0625)
     assert (found.infeasible_slots, found.dropped) == (1, [("10.0.0.1:5", "it lied")])
     assert found.verified
+
+
+def test_energy_is_modelled_and_metered_each_for_itself() -> None:
+    still = SlotEnergy([1.5, 0.25], [0.5, 0.5], [1.0, 3.0], [Reading("cpu", "RAPL package", None)])
+    found = result([record(0), record(1), record(2, energy=still)]).energy
+    assert found.modelled_gateway_j == pytest.approx([2.5 / 3, 0.25])
+    assert found.modelled_inference_j == pytest.approx([3.5 / 3, 5.5 / 3])
+    assert found.modelled_mining_j == pytest.approx([7 / 3, 5 / 3])
+    assert found.metered == [Metered("cpu", "RAPL package", 2, 40.5)]  # a meter that stood still is no 0 J
+    none = msgspec.structs.replace(still, metered=[Reading("cpu", None, None)])
+    assert result([record(0, energy=none)]).energy.metered == [Metered("cpu", None, 0, None)]
 
 
 def test_lost_slots_count_as_played() -> None:

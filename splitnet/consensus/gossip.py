@@ -2,29 +2,27 @@
 
 Signatures, hashes and proof of work are checked before anything is stored or relayed. A block is stored before it is
 announced: instructions are performed in their order. Who sends what breaks a rule is dropped, by name and reason.
-
-Late joiners catch up by headers, then bodies: headers are cheap to check and dear to forge, so nobody fills this node
-with blocks that cannot become its chain.
+How late joiners catch up says `catching_up.py`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 from splitnet.consensus.accusations import Accusations
 from splitnet.consensus.audit_records import FraudProof, Vote
 from splitnet.consensus.auditor import Auditor
-from splitnet.consensus.block import MOST_HEADER_BYTES, Block, Body, SealedHeader, hash_of
+from splitnet.consensus.block import Block, Body, hash_of
 from splitnet.consensus.canonical import decode, encode
+from splitnet.consensus.catching_up import CatchUp
 from splitnet.consensus.chain import Added, Chain, Judge
-from splitnet.consensus.contact import ANSWER_DEADLINE_MS, HEADERS, Contact
+from splitnet.consensus.contact import ANSWER_DEADLINE_MS, Contact
 from splitnet.consensus.errors import (
     AheadError,
     ConsensusError,
     EvidenceMissingError,
-    ParentError,
     ReexecutionError,
     StoreError,
 )
@@ -42,9 +40,6 @@ from splitnet.consensus.instructions import (
 )
 from splitnet.consensus.merkle import leaf_hash
 from splitnet.consensus.messages import (
-    MOST_BLOCKS_ASKED,
-    MOST_HEADERS,
-    MOST_LOCATOR,
     Announce,
     BlockBytes,
     Fraud,
@@ -71,12 +66,9 @@ from splitnet.consensus.receipt import (
 )
 from splitnet.consensus.receipt_memory import ReceiptMemory
 from splitnet.consensus.sizes import MOST_BLOCK_BYTES
-from splitnet.consensus.validation import Place, validate_place, validate_sealed
 
 MOST_PARKED = 64
 """Messages that wait for evidence of fraud proofs."""
-MOST_STUCK = 1024
-"""Blocks that cannot be judged now, so that they are not fetched again and again."""
 
 
 class Gossip:
@@ -102,17 +94,16 @@ class Gossip:
         self._check = check
         self._read_block = read_block
         self._peers: dict[int, Contact] = {}
+        self._catch_up = CatchUp(chain, self._peers)
         self.accusations = Accusations(judge, auditor, self._peers)
         self._parked: deque[tuple[set[bytes], int, Said, bytes]] = deque(maxlen=MOST_PARKED)
-        self._stuck: OrderedDict[bytes, set[bytes]] = OrderedDict()
-        """By hash, with the evidence that they lack; with none of it where this node cannot judge them at all."""
 
     # --- peers come and go
 
     def connected(self, peer: int, now_ms: int) -> list[Instruction]:
         """Ask a new peer for what it has, and tell it what waits for a block."""
         self._peers[peer] = Contact()
-        done = self._ask_headers(peer, now_ms)
+        done = self._catch_up.ask_headers(peer, now_ms)
         for pooled in self.pool:
             if not self._recorded("receipt", pooled.signed.key):
                 done += self._tell_receipt(peer, pooled.signed, None)
@@ -139,11 +130,11 @@ class Gossip:
         try:
             match message:
                 case Announce(sealed):
-                    return self._announced(peer, sealed, now_ms)
+                    return self._catch_up.announced(peer, sealed, now_ms)
                 case GetHeaders(locator):
-                    return [Send(peer, Headers(self._headers_after(locator)))]
+                    return [Send(peer, Headers(self._catch_up.headers_after(locator)))]
                 case Headers(sealed):
-                    return self._headers(peer, sealed, now_ms)
+                    return self._catch_up.headers(peer, sealed, now_ms)
                 case GetBlocks(hashes):
                     return [SendBlock(peer, block_hash) for block_hash in hashes]
                 case BlockBytes():
@@ -156,7 +147,7 @@ class Gossip:
                     return self._value(peer, digest, body)
                 case NotHere(digest):
                     self._peers[peer].asked.pop(digest, None)
-                    return self.accusations.refused(digest, now_ms) + self._fetch(peer, now_ms)
+                    return self.accusations.refused(digest, now_ms) + self._catch_up.fetch(peer, now_ms)
                 case Fraud(proof):
                     fraud = decode(proof, FraudProof, MOST_RECEIPT_BYTES)
                     self._check(self.chain.rules, fraud.signed)
@@ -171,7 +162,7 @@ class Gossip:
                     return [Drop(peer, f"{type(other).__name__} does not belong here")]
         except EvidenceMissingError as error:
             self._parked.append((set(error.missing), peer, message, body))
-            return self._ask_values(error.missing, [peer], now_ms)
+            return self._catch_up.ask_values(error.missing, [peer], now_ms)
         except AheadError:  # a clock that is ahead is not a lie; the block comes again when it is time
             return []
         except ReexecutionError as error:  # nor is a model that is not held here
@@ -181,72 +172,6 @@ class Gossip:
         except ConsensusError as error:
             return [Drop(peer, f"{error.rule}: {error}")]
 
-    def _announced(self, peer: int, data: bytes, now_ms: int) -> list[Instruction]:
-        state, sealed = self._peers[peer], decode(data, SealedHeader, MOST_HEADER_BYTES)
-        block_hash = hash_of(self.chain.rules, sealed)
-        state.learn(block_hash)
-        if block_hash in self.chain or block_hash in state.asked or block_hash in state.wanted:
-            return []
-        validate_sealed(self.chain.rules, sealed)
-        if sealed.header.previous in self.chain:
-            state.wanted.append(block_hash)
-            return self._fetch(peer, now_ms)
-        state.announced_more = True
-        return self._ask_headers(peer, now_ms)
-
-    def _headers_after(self, locator: Sequence[bytes]) -> list[bytes]:
-        known = (self.chain.get(block_hash) for block_hash in locator)
-        start = next((entry.height for entry in known if entry is not None and self.chain.in_chain(entry)), 0)
-        found: list[bytes] = []
-        while len(found) < MOST_HEADERS and (entry := self.chain.at(start + 1 + len(found))):
-            found.append(encode(entry.sealed))
-        return found
-
-    def _headers(self, peer: int, sealed: Sequence[bytes], now_ms: int) -> list[Instruction]:
-        rules, state = self.chain.rules, self._peers[peer]
-        if state.asked.pop(HEADERS, None) is None:
-            return [Drop(peer, "it sent headers that nobody asked for")]
-        place: Place | None = None
-        for data in sealed:
-            one = decode(data, SealedHeader, MOST_HEADER_BYTES)
-            if (lacking := self._stuck.get(hash_of(rules, one))) is not None:  # nor can be judged what stands on it
-                return self._ask_values(lacking, [peer], now_ms) + self._fetch(peer, now_ms)
-            if place is None:
-                parent = self.chain.get(one.header.previous)
-                if parent is None:
-                    raise ParentError(
-                        f"headers that start on {one.header.previous.hex()[:12]}, which nobody asked for"
-                    )
-                place = parent.place
-            validate_sealed(rules, one)
-            validate_place(rules, one.header, place, now_ms)
-            place = Place.of_block(hash_of(rules, one), one.header)
-            state.learn(place.hash)
-            if place.hash not in self.chain and place.hash not in state.wanted and place.hash not in state.asked:
-                state.wanted.append(place.hash)
-        state.more_after = place.hash if place and len(sealed) == MOST_HEADERS else None
-        return self._fetch(peer, now_ms)
-
-    def _fetch(self, peer: int, now_ms: int) -> list[Instruction]:
-        """Ask for the next blocks that its headers promised; then for more headers."""
-        state = self._peers[peer]
-        if state.asked:
-            return []
-        hashes: list[bytes] = []
-        while state.wanted and len(hashes) < MOST_BLOCKS_ASKED:
-            block_hash = state.wanted.popleft()
-            if block_hash not in self.chain:
-                hashes.append(block_hash)
-                state.ask(block_hash, now_ms)
-        if hashes:
-            return [Send(peer, GetBlocks(hashes))]
-        if state.more_after is not None:
-            after, state.more_after = state.more_after, None
-            return self._ask_headers(peer, now_ms, after)
-        if state.announced_more:
-            return self._ask_headers(peer, now_ms)
-        return []
-
     def _block(self, peer: int, body: bytes, now_ms: int) -> list[Instruction]:
         block = decode(body, Block, MOST_BLOCK_BYTES)
         block_hash = hash_of(self.chain.rules, block.sealed)
@@ -255,12 +180,12 @@ class Gossip:
         try:
             done = self._add(block, now_ms, peer)
         except EvidenceMissingError as error:
-            self._set_aside(block_hash, error.missing)
+            self._catch_up.set_aside(block_hash, error.missing)
             raise
         except ReexecutionError:
-            self._set_aside(block_hash, ())
+            self._catch_up.set_aside(block_hash, ())
             raise
-        return done + self._fetch(peer, now_ms)
+        return done + self._catch_up.fetch(peer, now_ms)
 
     def _receipt(self, peer: int, data: bytes, result: bytes | None, now_ms: int) -> list[Instruction]:
         signed = decode(data, SignedReceipt, MOST_RECEIPT_BYTES)
@@ -293,10 +218,7 @@ class Gossip:
             done += self.accusations.receipt_seen(signed, now_ms)
         done += self.accusations.value_came(digest, now_ms)
         done += self._added(self.chain.retry(now_ms, digest), now_ms)
-        for block_hash in [block_hash for block_hash, lacking in self._stuck.items() if digest in lacking]:
-            self._stuck[block_hash].discard(digest)
-            if not self._stuck[block_hash]:
-                del self._stuck[block_hash]
+        self._catch_up.value_came(digest)
         for parked in [parked for parked in self._parked if digest in parked[0]]:
             parked[0].discard(digest)
             if not parked[0]:
@@ -342,14 +264,14 @@ class Gossip:
 
     def _add(self, block: Block, now_ms: int, source: int | None) -> list[Instruction]:
         added = self.chain.add(block, now_ms)
-        if added.missing is not None and source is not None and added.missing not in self._stuck:
-            return self._ask_headers(source, now_ms)
+        if added.missing is not None and source is not None and not self._catch_up.is_aside(added.missing):
+            return self._catch_up.ask_headers(source, now_ms)
         return self._added(added, now_ms)
 
     def _added(self, added: Added, now_ms: int) -> list[Instruction]:
         """Blocks are in the tree: store and announce them; evidence that blocks on them lack is asked of all."""
         if not added.blocks:
-            return self._ask_values(added.evidence, self._peers, now_ms)
+            return self._catch_up.ask_values(added.evidence, self._peers, now_ms)
         done: list[Instruction] = [StoreBlocks(added.blocks)]
         done += self._take_back(added)
         for each in added.blocks:
@@ -360,21 +282,7 @@ class Gossip:
         if added.joined:
             self.pool.forget_before(self.chain.head.place.slot - SLOTS_KEPT)
             done.append(HeadMoved(self.chain.head))
-        return done + self._ask_values(added.evidence, self._peers, now_ms)
-
-    def _ask_values(self, digests: Iterable[bytes], peers: Iterable[int], now_ms: int) -> list[Instruction]:
-        wanted = tuple(digests)
-        return [
-            Send(peer, GetValue(digest))
-            for peer in peers
-            for digest in wanted
-            if self._peers[peer].ask(digest, now_ms)
-        ]
-
-    def _set_aside(self, block_hash: bytes, lacking: Iterable[bytes]) -> None:
-        self._stuck[block_hash] = set(lacking)
-        if len(self._stuck) > MOST_STUCK:
-            self._stuck.popitem(last=False)
+        return done + self._catch_up.ask_values(added.evidence, self._peers, now_ms)
 
     def _take_back(self, added: Added) -> list[Instruction]:
         """Receipts of blocks that left the chain wait again; peers who followed another branch may not have them."""
@@ -395,19 +303,3 @@ class Gossip:
             return []
         travels = result is not None and len(result) <= MOST_TRAVELLING_BYTES
         return [Send(peer, ReceiptBody(data, travels), result if travels and result is not None else b"")]
-
-    def _ask_headers(self, peer: int, now_ms: int, after: bytes | None = None) -> list[Instruction]:
-        """Ask for what follows our chain, named by hashes that thin out towards the genesis block; once at a time."""
-        state = self._peers[peer]
-        if not state.ask(HEADERS, now_ms):
-            return []
-        state.announced_more = False
-        locator = [] if after is None else [after]
-        height, step = self.chain.head.height, 1
-        while height > 0 and len(locator) < MOST_LOCATOR - 1:
-            entry = self.chain.at(height)
-            assert entry is not None
-            locator.append(entry.hash)
-            step = step * 2 if len(locator) > 8 else step
-            height -= step
-        return [Send(peer, GetHeaders([*locator, self.chain.rules.network]))]

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from splitnet.consensus.audit import Evidence, Reexecute, examine, judge
 from splitnet.consensus.audit_records import FraudProof
 from splitnet.consensus.auditor import Auditor
-from splitnet.consensus.block import Body, Header, seal_of, sign_block
+from splitnet.consensus.block import Block
 from splitnet.consensus.canonical import MOST
 from splitnet.consensus.entry import Entry
 from splitnet.consensus.errors import ConsensusError, PlanError, StoreError
@@ -43,11 +43,12 @@ from splitnet.consensus.instructions import (
     ValueStored,
 )
 from splitnet.consensus.messages import BlockBytes, Message, NotHere, Said, Value
-from splitnet.consensus.mining_process import Effort, Found, MiningProcess
+from splitnet.consensus.mining_process import Effort
 from splitnet.consensus.peers import Peers
 from splitnet.consensus.plan import SignedPlan, validate_plan
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
 from splitnet.consensus.receipt_memory import ReceiptMemory
+from splitnet.consensus.slot_mining import SlotMining
 from splitnet.consensus.store import Store, load_chain
 from splitnet.errors import SettingsError, SplitnetError
 from splitnet.runtime.address import Address
@@ -77,21 +78,6 @@ class NodeStatus:
     dropped: tuple[tuple[str, str], ...]
     not_judged: tuple[str, ...]
     mining: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is mined now."""
-
-    plan: SignedPlan
-    hash_rate: float | None
-    parent: bytes
-    header: Header
-    body: Body
-
-    @property
-    def slot(self) -> int:
-        return self.body.slot
 
 
 def wall_clock_ms() -> int:
@@ -134,13 +120,11 @@ class Node:
             )
         self.number = numbers[0]
         self.rules = rules
-        self._store, self._key, self._clock_ms, self._find_value = store, key, clock_ms, find_value
+        self._store, self._clock_ms, self._find_value = store, clock_ms, find_value
         self._reexecute = reexecute
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
         self._drawn: queue.SimpleQueue[SignedReceipt | None] = queue.SimpleQueue()
-        self._job: _Job | None = None
-        self._efforts: dict[int, Effort] = {}
         self._failure: SplitnetError | None = None
         self._not_judged: deque[str] = deque(maxlen=MOST_NOT_JUDGED)
         self._closing = threading.Event()
@@ -163,7 +147,7 @@ class Node:
             heard=self._heard,
             gone=self._gossip.disconnected,
         )
-        self._miner = MiningProcess()
+        self._mining = SlotMining(self._gossip, key, self.number)
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._tick, self._mine, self._audit)]
         for thread in self._threads:
             thread.start()
@@ -207,14 +191,12 @@ class Node:
         validate_plan(self.rules, plan)
         with self._lock:
             self._check_running()
-            self._stop_mining()
-            if self._gossip.chain.head.place.slot < slot:
-                self._start_mining(plan, hash_rate)
+            self._mining.begin(plan, hash_rate, self._clock_ms())
 
     def stop_mining(self) -> None:
         """Mine no more."""
         with self._lock:
-            self._stop_mining()
+            self._mining.stop()
 
     def wait_slot(self, slot: int, timeout_s: float) -> Entry | None:
         """The head, once it is of this slot or a later one; None after the time-out."""
@@ -228,7 +210,7 @@ class Node:
     def effort(self, slot: int) -> Effort | None:
         """What this node spent on mining for a slot; None where it did not or still does."""
         with self._lock:
-            return self._efforts.get(slot)
+            return self._mining.effort(slot)
 
     def waiting(self) -> set[ReceiptKey]:
         """Slot and DT of the receipts that it knows and that its chain does not hold."""
@@ -259,7 +241,7 @@ class Node:
                 peers=tuple(aps[number].name for number in self._peers.numbers),
                 dropped=tuple(self._peers.dropped),
                 not_judged=tuple(self._not_judged),
-                mining=None if self._job is None else self._job.slot,
+                mining=self._mining.slot,
             )
 
     def close(self) -> None:
@@ -271,7 +253,7 @@ class Node:
             self._moved.notify_all()
         for thread in self._threads:
             thread.join(CLOSE_DEADLINE_S)
-        self._miner.close()
+        self._mining.close()
 
     def __enter__(self) -> Self:
         return self
@@ -314,7 +296,8 @@ class Node:
             case NotJudged(_, reason):
                 self._not_judged.append(reason)
             case HeadMoved():
-                self._head_moved()
+                self._mining.head_moved(self._clock_ms())
+                self._moved.notify_all()
 
     def _stored_block(self, block_hash: bytes) -> tuple[Said, bytes]:
         with self._lock:
@@ -361,35 +344,13 @@ class Node:
 
     # --- mining
 
-    def _start_mining(self, plan: SignedPlan, hash_rate: float | None) -> None:
-        chain = self._gossip.chain
-        body = self._gossip.body(plan, self.number)
-        header = chain.candidate(body, self.number, self._clock_ms())
-        self._job = _Job(plan, hash_rate, chain.head.hash, header, body)
-        self._miner.start(seal_of(self.rules, header), int.from_bytes(header.target), hash_rate)
-
-    def _stop_mining(self) -> None:
-        if self._job is not None:
-            self._efforts[self._job.slot] = self._miner.stop()
-            self._job = None
-
-    def _head_moved(self) -> None:
-        """Another AP has won the slot, or the block that is mined has another parent now."""
-        job, head = self._job, self._gossip.chain.head
-        if job is not None and head.place.slot >= job.slot:
-            self._stop_mining()
-        elif job is not None and head.hash != job.parent:
-            self._stop_mining()
-            self._start_mining(job.plan, job.hash_rate)
-        self._moved.notify_all()
-
     def _mine(self) -> None:
         while not self._closing.is_set():
             try:
-                if select.select([self._miner], [], [], TICK_S)[0]:
+                if select.select([self._mining], [], [], TICK_S)[0]:
                     with self._lock:
-                        if (found := self._miner.wait(0)) is not None:
-                            self._found(found)
+                        if (block := self._mining.found()) is not None:
+                            self._mined(block)
             except (SplitnetError, OSError) as error:
                 with self._lock:
                     if not self._closing.is_set():
@@ -397,12 +358,7 @@ class Node:
                         self._moved.notify_all()
                 return
 
-    def _found(self, found: Found) -> None:
-        job, self._job = self._job, None
-        if job is None:
-            return
-        self._efforts[job.slot] = found.effort
-        block = sign_block(self.rules, self._key, job.header, found.nonce, job.body)
+    def _mined(self, block: Block) -> None:
         self._perform(lambda: self._gossip.submit_block(block, self._clock_ms()))
 
     def _check_running(self) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 from splitnet.report.chain import verdict
 from splitnet.report.drawing import human_count
 from splitnet.report.simulation import short
-from splitnet.running.components import SHORTEST_S, Achieved, Component
+from splitnet.running.components import SHORTEST_S, Achieved, Component, Energy
 from splitnet.running.result import RunResult
 from splitnet.slot_record import SlotRecord
 
@@ -35,7 +35,12 @@ RECENT_SLOTS = 8
 def run_lines(found: RunResult) -> list[RenderableType]:
     """All that is shown of a run, in order."""
     lines: list[RenderableType] = [latency_table(found), *_inference_lines(found), achieved_table(found)]
-    lines += [*_reputation_lines(found), *_result_lines(found), *map(verdict, found.chains)]
+    lines += [
+        *_reputation_lines(found),
+        *_energy_lines(found.energy),
+        *_result_lines(found),
+        *map(verdict, found.chains),
+    ]
     if found.agreement is not None and len(found.chains) > 1:
         lines.append(str(found.agreement))
     return lines
@@ -128,6 +133,25 @@ def _reputation_lines(found: RunResult) -> list[str]:
     return lines
 
 
+def _energy_lines(energy: Energy) -> list[str]:
+    """The model's figures under their own name, and what meters there are."""
+    lines = [
+        f"modelled energy of a slot, J: gateways {_joules(energy.modelled_gateway_j)}; APs "
+        f"{_joules(energy.modelled_inference_j)} for inference, {_joules(energy.modelled_mining_j)} for mining"
+    ]
+    for one in energy.metered:
+        if one.meter is None:
+            lines.append(f"metered energy: {one.device} of this host has no meter that can be read")
+        elif one.mean_j is None:
+            lines.append(f"metered energy: {one.meter} of {one.device} did not move in any slot")
+        else:
+            lines.append(
+                f"metered energy of a slot: {one.mean_j:.3g} J by {one.meter} of {one.device}, all that the host did "
+                f"({one.slots} slots)"
+            )
+    return lines
+
+
 def _result_lines(found: RunResult) -> list[str]:
     lines = [f"results: {found.equal} of {found.results} have the unsplit model's bits"]
     if found.equal < found.results:
@@ -212,6 +236,12 @@ def _ratio(ratio: float | None) -> str:
 
 def _age(seconds: float | None) -> str:
     return "-" if seconds is None else f"{_ms(seconds)} ms"
+
+
+def _joules(values: Sequence[float]) -> str:
+    if len(values) > FEW_WORKERS:
+        return f"{min(values):.3g}..{max(values):.3g}"
+    return " ".join(f"{value:.3g}" for value in values)
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -145,6 +145,63 @@ def left_out_errors(pairs: Vector) -> Vector:
     return np.asarray(np.abs(missed[known] / (1 - leverage[known])) / taken[known])
 
 
+# --- energy
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Joules of the host by a meter.
+
+    Attributes:
+        meter: its name; None where the device has none.
+        slots: in which it moved.
+        mean_j: over those; None where there is none.
+    """
+
+    device: str
+    meter: str | None
+    slots: int
+    mean_j: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Mean joules of a slot.
+
+    Attributes:
+        modelled_gateway_j: [gateways] by the analytic model.
+        modelled_inference_j, modelled_mining_j: [APs] by the analytic model, each at the time it took.
+        metered: of the whole host, by device; for an emulated machine there is no meter.
+    """
+
+    modelled_gateway_j: list[float]
+    modelled_inference_j: list[float]
+    modelled_mining_j: list[float]
+    metered: list[Metered]
+
+
+def energy(records: Sequence[SlotRecord]) -> Energy:
+    """Of slots that were played."""
+    readings: dict[tuple[str, str | None], list[float]] = {}
+    for record in records:
+        for reading in record.energy.metered:
+            told = readings.setdefault((reading.device, reading.meter), [])
+            told += [] if reading.used_j is None else [reading.used_j]
+
+    def mean(name: str) -> list[float]:
+        return np.mean([getattr(one.energy, name) for one in records], axis=0).tolist()  # type: ignore[no-any-return]
+
+    return Energy(
+        mean("gateway_j"),
+        mean("inference_j"),
+        mean("mining_j"),
+        [
+            Metered(device, meter, len(told), float(np.mean(told)) if told else None)
+            for (device, meter), told in readings.items()
+        ],
+    )
+
+
 # --- asked and achieved
 
 

@@ -19,7 +19,9 @@ from splitnet.errors import SettingsError
 from splitnet.running.components import (
     Achieved,
     Component,
+    Energy,
     components,
+    energy,
     hash_rates_achieved,
     links_achieved,
     noise_floor,
@@ -44,6 +46,7 @@ class RunResult:
         noise_floor: how far repeats of the same half lie apart; None where there were too few.
         components: `gateway`, `link`, `ap`, `barrier`, `block`.
         links, speeds, hash_rates: achieved over asked.
+        energy: of a slot, modelled and metered.
         mean_reputation: [APs] of U_j.
         u_min, u_max: the limits of C6.
         c6_violation: max_j max(mean U_j - U^max, U^min - mean U_j, 0).
@@ -78,6 +81,7 @@ class RunResult:
     links: list[Achieved]
     speeds: list[Achieved]
     hash_rates: list[Achieved]
+    energy: Energy
     mean_reputation: list[float]
     u_min: float
     u_max: float
@@ -143,6 +147,7 @@ class RunResult:
                 "speeds": [asdict(one) for one in self.speeds],
                 "hash_rates": [asdict(one) for one in self.hash_rates],
             },
+            "energy": asdict(self.energy),
             "age_s": {"mean": self.mean_age_s, "max": self.max_age_s},
             "mean_exchange_s": self.mean_exchange_s,
             "mean_slot_s": self.mean_slot_s,
@@ -200,6 +205,7 @@ def run_result(
         links=links_achieved(records),
         speeds=speeds_achieved(records, topology.ap_of),
         hash_rates=hash_rates_achieved(records),
+        energy=energy(records),
         mean_reputation=reputation.tolist(),
         u_min=played.u_min,
         u_max=played.u_max,

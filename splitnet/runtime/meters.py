@@ -30,6 +30,12 @@ class SpanMeters:
         """The meters of these devices; `root` is where /sys lies, so that a recorded one can be read."""
         return cls({str(device): find_meter(device, root) for device in devices})
 
+    @classmethod
+    def of_host(cls, root: Path = Path("/")) -> SpanMeters:
+        """The meters of this host's CPU and of every CUDA device that torch can use."""
+        gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+        return cls.find([torch.device("cpu"), *gpus], root)
+
     @property
     def names(self) -> dict[str, str | None]:
         """What each device is measured by; None: by nothing."""

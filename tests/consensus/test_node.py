@@ -113,8 +113,9 @@ def test_a_node_that_starts_anew_on_another_parent_keeps_its_plan(
     connection.send(BlockBytes(bytes(32)), [encode(CONSORTIUM.block(0, 1))])
     until(lambda: node.status().height == 1, "the other's block is its head")
     assert node.status().mining == 7
-    assert node._job is not None
-    assert (node._job.parent, node._job.body.plan) == (node.status().head, plan)
+    job = node._mining._job
+    assert job is not None
+    assert (job.header.previous, job.body.plan) == (node.status().head, plan)
     node.mine(7, plan)
     head = node.wait_slot(7, DEADLINE_S)
     assert head is not None

@@ -13,9 +13,9 @@ import pytest
 from splitnet.consensus.store import Store
 from splitnet.consensus.verifying import verify_store
 from tests.consortium import NOW_MS
-from tests.crashing import ACTIVITIES, CONSORTIUM, DEADLINE_S, ROOT, check_writing, crash
+from tests.crashing import ACTIVITIES, CONSORTIUM, DEADLINE_S, ROOT, check_store, crash
 
-KILLS = {"writing": 20, "creating": 6}
+KILLS = {"writing": 20, "creating": 6, "mining": 8, "syncing": 6}
 
 
 @pytest.mark.parametrize("name", ACTIVITIES)
@@ -23,9 +23,9 @@ def test_kills_at_any_instant_lose_nothing(tmp_path: Path, name: str) -> None:
     told: list[bytes] = []
     crashes = []
     for number in range(KILLS[name]):
-        folder = tmp_path / (name if ACTIVITIES[name].has_store else f"{name}-{number}")
-        if not ACTIVITIES[name].has_store:
-            told = []
+        folder = tmp_path / name
+        if ACTIVITIES[name].prepare is None:
+            folder, told = tmp_path / f"{name}-{number}", []
         crashes.append(crash(name, folder, number, told))
     assert sum(one.acknowledged for one in crashes) > KILLS[name]  # it did write between the kills
     if name == "writing":
@@ -62,13 +62,13 @@ def test_a_store_is_verified_while_its_node_writes(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL  # it had not ended by itself
     assert blocks == sorted(blocks)
     assert blocks[-1] >= 20
-    check_writing(folder, [bytes.fromhex(line.decode()) for line in told[1:] if line.endswith(b"\n")])
+    check_store(folder, [bytes.fromhex(line.decode()) for line in told[1:] if line.endswith(b"\n")])
 
 
 def test_a_lost_block_would_be_seen(tmp_path: Path) -> None:
     """The check itself: a block that was never stored counts as lost."""
     told: list[bytes] = []
     crash("writing", tmp_path / "store", 3, told)
-    check_writing(tmp_path / "store", told)
+    check_store(tmp_path / "store", told)
     with pytest.raises(AssertionError, match=r"1 of .* acknowledged are gone"):
-        check_writing(tmp_path / "store", [*told, bytes(32)])
+        check_store(tmp_path / "store", [*told, bytes(32)])
