@@ -4,21 +4,19 @@ A slot: the devices bring their twins up to date and the links are measured (obs
 plan goes to gateways and APs; bottoms run, activations travel, tops run; results and receipts are signed and
 exchanged; the APs mine and one wins; what was measured comes back and the queues move on.
 
-Decides the order of things and what is measured of them. Machines are in `machines/`, links in `runtime/links.py`,
-the policy in `controller/`.
+Decides the order of things and what is measured of them. Machines and how they are asked are in `machines/`, links in
+`runtime/links.py`, the policy in `controller/`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +28,7 @@ from splitnet.controller.policy import Policy, State
 from splitnet.controller.slot import Network, Observation, SlotPlan
 from splitnet.emulation import Emulation
 from splitnet.machines.assignment import Assignment
+from splitnet.machines.crew import Crew
 from splitnet.machines.messages import (
     Arrive,
     AwaitBlock,
@@ -42,19 +41,14 @@ from splitnet.machines.messages import (
     Follow,
     Infer,
     Inferred,
-    Join,
     Mine,
     Observe,
     Observed,
-    Said,
     Vary,
 )
-from splitnet.machines.service import Asker
 from splitnet.prediction import predicted_times, slot_energy
-from splitnet.runtime.address import Address
 from splitnet.runtime.core_plan import CorePlan
-from splitnet.runtime.launch import LaunchedProcess
-from splitnet.runtime.links import Links, Machine
+from splitnet.runtime.links import Links
 from splitnet.runtime.meters import SpanMeters
 from splitnet.runtime.rates import RateTrace
 from splitnet.runtime.speed import LEAST_FRACTION
@@ -65,17 +59,7 @@ from splitnet.slowness import Slowness, slowness_of
 BLOCK_DEADLINE_FACTOR, BLOCK_DEADLINE_S = 60.0, 30.0
 """A block that takes that many times longer than expected has a defect, not bad luck: e^-60."""
 
-Answered = TypeVar("Answered", bound=Said)
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Processes:
-    """Machines by number, and how to ask them."""
-
-    devices: Asker
-    gateways: list[Asker]
-    aps: list[Asker]
 
 
 class Testbed:
@@ -98,8 +82,8 @@ class Testbed:
             cores: on which the machines `gateway 0`, …, `AP 0`, … run.
         """
         self._emulation, self._rules, self._key = emulation, rules, controller_key
-        self._assignment_path, self._links, self._cores = assignment_path, links, cores
         assignment.write(assignment_path)
+        self._links, self._crew = links, Crew(rules.genesis, assignment_path, links, cores)
         self._stack = contextlib.ExitStack()
         self._slowness = Slowness(np.ones(len(rules.genesis.gateways)), np.ones(len(rules.genesis.aps)))
         self._meters = SpanMeters.of_host()
@@ -109,8 +93,7 @@ class Testbed:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._links)
-            self._threads = stack.enter_context(ThreadPoolExecutor(len(self._rules.genesis.members)))
-            self._processes = self._launch(stack)
+            stack.enter_context(self._crew)
             self._stack = stack.pop_all()
         return self
 
@@ -121,8 +104,8 @@ class Testbed:
 
     def calibrate(self) -> Emulation:
         """Run every cut on all machines at once, so that the controller knows how slow each is in this company."""
-        machines = [*self._processes.gateways, *self._processes.aps]
-        costs = [answer.costs for answer in self._ask_all(machines, Calibrate(), Calibrated)]
+        machines = [*self._crew.gateways, *self._crew.aps]
+        costs = [answer.costs for answer in self._crew.ask_all(machines, Calibrate(), Calibrated)]
         genesis = self._rules.genesis
         self._slowness = slowness_of(costs, len(genesis.gateways), self._emulation, len(genesis.devices))
         return self._slowness.applied(self._emulation)
@@ -137,8 +120,8 @@ class Testbed:
 
     def follow_trace(self, trace: RateTrace) -> None:
         """From now on every link's rate follows this trace, whatever the world's channel is."""
-        self._ask_all(self._processes.gateways, Vary(list(trace.starts_s), list(trace.rates_bps)), Done)
-        for number in range(len(self._processes.gateways)):
+        self._crew.ask_all(self._crew.gateways, Vary(list(trace.starts_s), list(trace.rates_bps)), Done)
+        for number in range(len(self._crew.gateways)):
             self._links.set_rate(number, trace)
         self._trace, self._trace_from_s = trace, time.monotonic()
 
@@ -166,12 +149,12 @@ class Testbed:
         cut_plan = self._cut_plan(slot, plan)
         tell("infer")
         self._follow(cut_plan)
-        inferred = self._ask_all(self._processes.gateways, Infer(slot), Inferred)
+        inferred = self._crew.ask_all(self._crew.gateways, Infer(slot), Inferred)
         tell("mine")
         blocks = self._mine(slot, plan)
         slot_s, used_j = time.monotonic() - started_s, self._meters.used_j()
         tell("check")
-        checked = self._ask_all(self._processes.gateways, Check(), Checked)
+        checked = self._crew.ask_all(self._crew.gateways, Check(), Checked)
         record = SlotRecord(
             slot=slot,
             twins=_twins(world, cut_plan, inferred),
@@ -208,7 +191,7 @@ class Testbed:
         """
         observation, _ = self._observe(slot, world)
         self._follow(self._cut_plan(slot, plan))
-        inferred = self._ask_all(self._processes.gateways, Infer(slot), Inferred)
+        inferred = self._crew.ask_all(self._crew.gateways, Infer(slot), Inferred)
         predicted = predicted_times(self._network(), observation, plan)
         return predicted, _measured(inferred, predicted.block_s)
 
@@ -218,18 +201,16 @@ class Testbed:
         Returns:
             The world as it was measured, and the rates that were asked of the links.
         """
-        self._processes.devices.ask(Arrive(slot, [int(points) for points in world.points]), Done)
+        self._crew.devices.ask(Arrive(slot, [int(points) for points in world.points]), Done)
         if self._trace is None:
             rates = world.rate_bps.tolist()
             for number, rate_bps in enumerate(rates):
                 self._links.set_rate(number, rate_bps)
         else:
-            rates = [self._trace.at(time.monotonic() - self._trace_from_s)] * len(self._processes.gateways)
-        asked = [
-            self._threads.submit(gateway.ask, Observe(rate_bps, self._trace is None), Observed)
-            for gateway, rate_bps in zip(self._processes.gateways, rates, strict=True)
-        ]
-        probes = self._recorded([one.transfer for one in _answers(asked)])
+            rates = [self._trace.at(time.monotonic() - self._trace_from_s)] * len(self._crew.gateways)
+        asked = [Observe(rate_bps, self._trace is None) for rate_bps in rates]
+        observed = self._crew.ask_each(self._crew.gateways, asked, Observed)
+        probes = self._recorded([one.transfer for one in observed])
         measured_bps = np.array([_rate_bps(probe) for probe in probes if probe is not None])
         return replace(world, rate_bps=measured_bps), rates
 
@@ -264,73 +245,19 @@ class Testbed:
     def _follow(self, plan: CutPlan) -> None:
         """Cuts and frequencies are set on the controller's word."""
         message = Follow(encode(sign_plan(self._rules, self._key, plan)))
-        self._ask_all([*self._processes.aps, *self._processes.gateways], message, Done)
+        self._crew.ask_all([*self._crew.aps, *self._crew.gateways], message, Done)
 
     def _mine(self, slot: int, plan: SlotPlan) -> list[Block]:
         """All APs mine until one has won; the block of each AP's chain."""
-        self._ask_all(self._processes.aps, Mine(slot), Done)
+        self._crew.ask_all(self._crew.aps, Mine(slot), Done)
         deadline_s = BLOCK_DEADLINE_S + BLOCK_DEADLINE_FACTOR * plan.frequencies.block_s
-        return self._ask_all(self._processes.aps, AwaitBlock(slot, deadline_s), Block)
-
-    def _ask_all(self, machines: Sequence[Asker], message: Said, kind: type[Answered]) -> list[Answered]:
-        """Ask at the same time; answers in the machines' order."""
-        return _answers([self._threads.submit(machine.ask, message, kind) for machine in machines])
-
-    # --- machines
-
-    def _launch(self, stack: contextlib.ExitStack) -> _Processes:
-        """Start all processes at once, then connect each with those it works with."""
-        genesis, token = self._rules.genesis, secrets.token_hex(16)
-        aps = [Machine("ap", number) for number in range(len(genesis.aps))]
-        gateways = [Machine("gateway", number) for number in range(len(genesis.gateways))]
-        launched = {machine: self._start(machine, token, stack) for machine in (*aps, *gateways, None)}
-        said = {machine: process.wait() for machine, process in launched.items()}
-
-        def asker(machine: Machine | None) -> Asker:
-            port = said[machine]["service"]
-            address = Address("127.0.0.1", port) if machine is None else self._links.address(machine, port)
-            return stack.enter_context(Asker(address, token))
-
-        found = _Processes(asker(None), [asker(machine) for machine in gateways], [asker(machine) for machine in aps])
-        nodes = [str(self._links.address(machine, said[machine]["node"])) for machine in aps]
-        services = [str(self._links.address(machine, said[machine]["service"])) for machine in gateways]
-        for number, ap in enumerate(found.aps):
-            own = [service for service, of in zip(services, genesis.ap_of, strict=True) if of == number]
-            ap.ask(Join(nodes[:number], own), Done)
-        for number, gateway in enumerate(found.gateways):
-            port = said[aps[genesis.ap_of[number]]]["service"]
-            gateway.ask(Join([str(self._links.ap_address(number, port))]), Done)
-        found.devices.ask(Join(services), Done)
-        return found
-
-    def _start(self, machine: Machine | None, token: str, stack: contextlib.ExitStack) -> LaunchedProcess:
-        role, number = ("devices", 0) if machine is None else (machine.role, machine.number)
-        host = "127.0.0.1" if machine is None else self._links.listen_host(machine)
-        cores = self._cores.cores_of.get(f"{'AP' if role == 'ap' else role} {number}")
-        command = ["splitnet.machines.process", role, str(number), str(self._assignment_path), host]
-        command.append(",".join(map(str, sorted(cores))) if cores else "all")
-        process = LaunchedProcess(
-            f"{role} {number}" if machine else role,
-            command,
-            token,
-            wrap=lambda command: command if machine is None else self._links.command(machine, command),
-        )
-        stack.callback(process.stop)
-        return process
+        return self._crew.ask_all(self._crew.aps, AwaitBlock(slot, deadline_s), Block)
 
 
 def _rate_bps(probe: Transfer) -> float:
     """Of what did not pass at once; a burst is part of a short message only."""
     slowed_bytes = probe.size_bytes - min(probe.burst_bytes, probe.size_bytes // 2)
     return slowed_bytes * 8e9 / max(1, probe.ended_ns - probe.started_ns)
-
-
-def _answers(asked: Sequence[Future[Answered]]) -> list[Answered]:
-    """All have answered or failed before this raises."""
-    errors = [error for one in asked if (error := one.exception()) is not None]
-    if errors:
-        raise errors[0]
-    return [one.result() for one in asked]
 
 
 def describe(plan: CutPlan) -> str:

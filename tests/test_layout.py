@@ -54,6 +54,39 @@ WORKERS = tuple(
         "testbed",
     )
 )
+CONSENSUS_RULES = tuple(
+    f"splitnet.consensus.{name}"
+    for name in (
+        "accusations",
+        "audit",
+        "audit_records",
+        "auditor",
+        "block",
+        "canonical",
+        "catching_up",
+        "chain",
+        "contact",
+        "difficulty",
+        "entry",
+        "errors",
+        "genesis",
+        "gossip",
+        "instructions",
+        "merkle",
+        "messages",
+        "orphans",
+        "plan",
+        "pool",
+        "proof_of_work",
+        "receipt",
+        "receipt_memory",
+        "registry",
+        "sizes",
+        "validation",
+        "values",
+    )
+)
+"""All but the node, its store and its processes."""
 SOCKETS = ("socket", "socketserver", "ssl", "asyncio", "selectors", "multiprocessing", "subprocess", "http")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
 
@@ -61,6 +94,7 @@ RULES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (CORE, LIBRARIES + WORKERS),
     (LIBRARIES, WORKERS),
     (("splitnet.wire",), SOCKETS),
+    (CONSENSUS_RULES, (*SOCKETS, *WORKERS, "sqlite3")),
     (("splitnet",), PICKLES),
 )
 
