@@ -1,15 +1,17 @@
 """Whether real mining is what the model says: rates, stops, block times, win shares and the slope of difficulty.
 
-    .venv/bin/python -m benchmarks.mining              some 5 minutes on an idle machine
+    .venv/bin/python -m benchmarks.mining              some 8 minutes on an idle machine
     .venv/bin/python -m benchmarks.mining --quick      some 30 seconds
 
 *rate*: hashes/s of one mining process, from its own exact count, in turns with plain hashlib loops of this process.
 *stops*: from calling `stop` to its return, when no hash is computed any longer. *throttle*: achieved hashes/s against
-asked ones; one is more than any machine can do and shows what is told then. *times*: blocks that processes
-mine alone. *races*: blocks of `APS` APs with reputations and hash rates of their own; the first to find ends it and
-the others are stopped, as in the consensus. *slope*: races at equal U, several U in random order. All hash rates are
-f^bloc / c_h of MODEL.md row 10, kept by throttling, so that lambda is known beforehand and nothing is fitted; several
-chains are mined side by side, together far below what two cores can do. Seals follow from the block before.
+asked ones; one is more than any machine can do and shows what is told then. *times*: blocks that processes mine
+alone. *races*: blocks of `APS` APs with reputations and hash rates of their own; the first to find ends it and the
+others are stopped, as in the consensus. Beside what lambda predicts stands what the hashes that were computed
+predict: where these two agree and wins do not, it is SHA-256's luck and no defect of pacing. *slope*: races at equal
+U, several U in random order. All hash rates are f^bloc / c_h of MODEL.md row 10, kept by throttling, so that lambda
+is known beforehand and nothing is fitted; several chains are mined side by side, together far below what two cores
+can do. Seals follow from the block before.
 
 A block time goes from before the first process is told to start until the nonce has been read here. It holds what
 messages and the scheduler add, which is shown and not taken off. The sequence of hashes is random and not repeatable:
@@ -87,7 +89,7 @@ class Counts:
     slope_s: float
 
 
-FULL = Counts(24, 0.25, 300, 3, 1.0, 84, 0.4, 2000, 0.08, (600, 800, 1200, 1600, 2000), 0.5)
+FULL = Counts(24, 0.25, 300, 3, 1.0, 84, 0.4, 8000, 0.08, (600, 800, 1200, 1600, 2000), 0.5)
 QUICK = Counts(5, 0.2, 100, 2, 0.3, 20, 0.1, 300, 0.04, (60, 80, 120, 160, 200), 0.2)
 
 
@@ -273,7 +275,8 @@ def races(counts: Counts, miners: list[MiningProcess]) -> Row:
         chains_of(miners), lambda chain, _: [chain.race(targets, RATES) for _ in range(counts.races // CHAINS)]
     )
     predicted = {"expected_s": 1 / sum(each), "expected_shares": [one / sum(each) for one in each]}
-    return {"rates": RATES, "reputations": REPUTATIONS, **predicted, **columns(rows)}
+    chances = [target / 2**256 for target in targets]
+    return {"rates": RATES, "reputations": REPUTATIONS, "chances": chances, **predicted, **columns(rows)}
 
 
 def slope(counts: Counts, miners: list[MiningProcess]) -> list[Row]:

@@ -59,6 +59,12 @@ def share_p(winners: Sequence[int], shares: Sequence[float]) -> float:
     return float(chisquare(wins, len(winners) * np.array(shares)).pvalue)
 
 
+def hash_shares(found: Row) -> list[float]:
+    """Of wins, as the hashes that each AP has computed and its target predict them; no clock has a part in it."""
+    lots = [hashes * chance for hashes, chance in zip(found["ap_hashes"], found["chances"], strict=True)]
+    return [one / sum(lots) for one in lots]
+
+
 def log_line(reputations: Sequence[float], samples: Sequence[Sequence[float]]) -> Line:
     """log of the mean against U by weighted least squares.
 
@@ -163,18 +169,23 @@ def _times(results: Row) -> list[Any]:
 
 def _races(results: Row) -> list[Any]:
     found = results["races"]
-    table = _table("win shares", "AP", "U", "hashes/s", "expected", "won", "± 95%")
+    table = _table("win shares", "AP", "U", "hashes/s", "expected", "by hashes", "won", "± 95%")
     count = len(found["winner"])
+    by_hashes = hash_shares(found)
     for ap, share in enumerate(found["expected_shares"]):
         won = found["winner"].count(ap) / count
         rate, reputation = found["rates"][ap], found["reputations"][ap]
         half = NORMAL * (won * (1 - won) / count) ** 0.5
-        table.add_row(str(ap), f"{reputation:g}", f"{rate:,.0f}", f"{share:.2%}", f"{won:.2%}", f"{half:.2%}")
+        shares = (f"{one:.2%}" for one in (share, by_hashes[ap], won, half))
+        table.add_row(str(ap), f"{reputation:g}", f"{rate:,.0f}", *shares)
     return [
         _blocks_table("races against 1/Lambda", {"races": found}),
         _achieved(found),
         table,
         "wins, chi-square against lambda_j/Lambda: " + _p(share_p(found["winner"], found["expected_shares"])),
+        "against the hashes that were computed, at each AP's target: "
+        f"p = {share_p(found['winner'], by_hashes):.3f}; these shares are off lambda_j/Lambda by at most "
+        f"{max(abs(a - b) for a, b in zip(by_hashes, found['expected_shares'], strict=True)):.2%} of all races",
         "race times, Kolmogorov-Smirnov against the exponential with Lambda: "
         + _p(exponential_p(found["block_s"], found["expected_s"])),
         f"stopping the others: {_stopping(found['stop_s'])}; two had a nonce at once in {sum(found['together'])} "

@@ -47,6 +47,13 @@ def test_chi_square_by_hand() -> None:
     assert mining_report.share_p([0] * 4, [0.5, 0.25, 0.25]) == pytest.approx(math.exp(-2))  # some never win
 
 
+def test_shares_by_hashes_by_hand() -> None:
+    # 400 tickets at 1/100 and 100 at 1/50: 4 and 2 wins.
+    assert mining_report.hash_shares({"ap_hashes": [400, 100], "chances": [0.01, 0.02]}) == pytest.approx(
+        [2 / 3, 1 / 3]
+    )
+
+
 def test_a_mean_and_its_interval_by_hand() -> None:
     # Deviation sqrt(2.5), five values: 1.96 sqrt(2.5 / 5).
     assert mining_report.mean_of([1, 2, 3, 4, 5]) == pytest.approx((3, 1.959964 * 0.5**0.5))
@@ -92,7 +99,7 @@ def test_plain_loops_find_what_they_must() -> None:
 
 def test_limits_are_judged(capsys: pytest.CaptureFixture[str]) -> None:
     even = exponential_quantiles(0.1, 300)
-    shares = {"expected_shares": [1 / 3] * 3, "reputations": [0.1, 0.4, 0.8]}
+    shares = {"expected_shares": [1 / 3] * 3, "reputations": [0.1, 0.4, 0.8], "chances": [1e-4] * 3}
     results: dict[str, Any] = {
         "alpha": 2,
         "rate": {"mining process": [96.0, 100.0, 90.0], "bare loop": [100.0, 99.0, 101.0]},
