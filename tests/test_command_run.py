@@ -68,7 +68,10 @@ def test_bad_options_are_one_line_and_leave_nothing(
             "dnn.toy: toy_multi takes torch.float32, torch.float32, and a",
         ),
         (
-            ('model = "toy_chain"', "layer_flops = [9, 9]\npayload_bits = [8, 0]\ngateway_s = [1, 2]\nap_s = [1, 0]"),
+            (
+                'model = "toy_chain"',
+                "layer_flops = [9, 9, 9]\npayload_bits = [8, 8, 0]\ngateway_s = [1, 2, 3]\nap_s = [2, 1, 0]",
+            ),
             "dnn.toy is a table of numbers, which cannot be run; name a model",
         ),
         (("u_min = 0.01", "u_min = 0.01\nu_mid = 0.3"), "c6.u_mid is no key"),
