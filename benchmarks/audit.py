@@ -21,11 +21,9 @@ those of a trained net, and the arithmetic of other machines is not in it.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -45,17 +43,16 @@ from benchmarks.audit_network import (
     top_of,
 )
 from benchmarks.audit_report import draw_found, show
+from benchmarks.command_line import keep, parser_of
 from splitnet.auditing import Reexecutor
 from splitnet.consensus.audit import examine
 from splitnet.consensus.genesis import MILLION
 from splitnet.consensus.values import value_bytes, values_from
-from splitnet.files import write_json_atomic
 from splitnet.inference import exact_inference
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.resident import ResidentModel
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "audit.json"
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 Row = dict[str, Any]
 
@@ -176,7 +173,7 @@ SECTIONS: dict[str, Callable[[Counts], Any]] = {
 }
 
 
-def measure(counts: Counts, sections: list[str]) -> dict[str, Any]:
+def measure(counts: Counts, sections: Iterable[str]) -> dict[str, Any]:
     """Raw figures of each section."""
     torch.set_num_threads(1)
     results: dict[str, Any] = {
@@ -190,14 +187,10 @@ def measure(counts: Counts, sections: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a seventh of the cases")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "audit", quick="a seventh of the cases", sections=SECTIONS)
     options = parser.parse_args()
-    results = measure(QUICK if options.quick else FULL, options.only.split(","))
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    results = measure(QUICK if options.quick else FULL, options.only)
+    keep(results, options.output)
     if "found" in results:
         draw_found(results["found"], options.output.with_name(options.output.stem + "_found.png"))
     show(results)

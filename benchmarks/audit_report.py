@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
+from benchmarks.command_line import WAY_OUT
 from splitnet.consensus.audit import PUBLISH_BEYOND
 from splitnet.report.drawing import human_bytes, new_figure, save_figure, tidy
-
-WAY_OUT = "choose another --output"
 
 Row = dict[str, Any]
 

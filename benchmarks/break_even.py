@@ -15,25 +15,22 @@ It does not know real processes, where block times are drawn, nor what a securit
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.command_line import keep, parser_of
 from splitnet.controller.policies import fair_gamma, make_policy, without_reputation
 from splitnet.controller.policy import Choice, Policy, Rule, Setting
 from splitnet.controller.simulation import Trace, half_width, simulate
 from splitnet.controller.slot import Observation
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.scenario import load_scenario
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "break_even.json"
 HARDER = (0.0, 0.01, 0.02, 0.04, 0.08)
 """Hashes per block beyond DPRA's mean, as a share."""
 SEEDS, SLOTS = 4, 2000
@@ -125,13 +122,10 @@ def show(results: Row) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SEEDS} seeds of {QUICK_SLOTS} slots")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "break_even", quick=f"{QUICK_SEEDS} seeds of {QUICK_SLOTS} slots")
     options = parser.parse_args()
     results = measure(*((QUICK_SEEDS, QUICK_SLOTS) if options.quick else (SEEDS, SLOTS)))
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    keep(results, options.output)
     show(results)
 
 

@@ -30,10 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from benchmarks.codec_report import CONTROL_LEVELS, WAY_OUT, Crossing, NetAccuracy, draw, show
+from benchmarks.codec_report import CONTROL_LEVELS, Crossing, NetAccuracy, draw, show
+from benchmarks.command_line import keep, parser_of
 from benchmarks.digit_nets import NETS, Pictures, load_digits, split_pictures, trained
-from splitnet.errors import SettingsError, SplitnetError
-from splitnet.files import write_json_atomic
+from splitnet.errors import SplitnetError
 from splitnet.graph import Cut, layer_graph
 from splitnet.inference import bitwise_equal, exact_inference, max_abs_error
 from splitnet.profiling.machine import machine_fingerprint
@@ -44,7 +44,6 @@ from splitnet.wire.decoding import decode_values
 from splitnet.wire.encoding import Encoded, encode_values
 from splitnet.wire.frames import allocate_body
 
-RESULTS = Path(__file__).parent / "results" / "codec_accuracy.json"
 TIMED = 20
 """Batches whose times are kept, the first ones, of each cut and codec."""
 MAX_VALUE_BYTES = 1 << 28
@@ -185,11 +184,10 @@ class _Tally:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, "codec_accuracy")
     parser.add_argument("--epochs", type=_above_zero, default=30, help="passes over the training pictures")
     parser.add_argument("--batch", type=_above_zero, default=1, help="pictures that cross together")
     parser.add_argument("--seed", type=int, default=0, help="draws the split, the weights and the order")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="a .json file; the picture goes beside it")
     options = parser.parse_args()
     try:
         run(options.epochs, options.batch, options.seed, options.output)
@@ -199,8 +197,6 @@ def main() -> None:
 
 def run(epochs: int, batch: int, seed: int, output: Path) -> None:
     """Train, measure, write and show. Raises SplitnetError for what a user can mend."""
-    if output.suffix != ".json":
-        raise SettingsError(f"--output {output} must end in .json; the picture takes the same name with .png")
     torch.set_num_threads(1)
     train, test = split_pictures(load_digits(), torch.Generator().manual_seed(seed))
     results: dict[str, Any] = {
@@ -221,8 +217,7 @@ def run(epochs: int, batch: int, seed: int, output: Path) -> None:
             results["train_s"][name] = (time.monotonic_ns() - start_ns) * 1e-9
             measured.append(measure(net, test, name=name, batch=batch, seed=seed, step=step))
     results["nets"] = [one.to_dict() for one in measured]
-    output.parent.mkdir(exist_ok=True)
-    write_json_atomic(output, results, WAY_OUT)
+    keep(results, output)
     draw(measured, output.with_suffix(".png"))
     show(measured, batch)
 

@@ -15,10 +15,10 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import WAY_OUT
 from splitnet.report.drawing import new_figure, save_figure, shorten, tidy
 from splitnet.wire.codecs import CODECS
 
-WAY_OUT = "choose another --output"
 CONTROL_LEVELS = 4
 CONTROL = f"{CONTROL_LEVELS} levels"
 COLOURS = {"none": "black", "fp16": "#0072B2", "int8": "#E69F00", "int8+lz4": "#009E73"}

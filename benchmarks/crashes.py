@@ -13,7 +13,6 @@ does not verify, ends the run with an error. It does not know power cuts: what t
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -21,12 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from splitnet.files import write_json_atomic
+from benchmarks.command_line import keep, parser_of
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.terminal import Terminal
 from tests.crashing import ACTIVITIES, Crash, crash
 
-RESULTS = Path(__file__).parent / "results" / "crashes.json"
 WAY_OUT = "choose another --output"
 
 
@@ -77,16 +75,14 @@ def show(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, "crashes")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=25, help="kills of one store")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.kills < 1 or options.rounds < 1:
         parser.error("--kills and --rounds must be at least 1")
     results = measure(options.kills, options.rounds)
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, WAY_OUT)
+    keep(results, options.output)
     show(results)
 
 

@@ -18,7 +18,6 @@ The kernel's backend needs root. It does not know several links at once, nor mac
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import random
@@ -27,12 +26,11 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.link_ends import Process, Sent, as_order, as_transfer
 from splitnet.errors import SettingsError
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.runtime.connection import Connection
 from splitnet.runtime.kernel_links import KernelLinks
@@ -41,7 +39,6 @@ from splitnet.runtime.rates import RateTrace
 from splitnet.runtime.transfers import Transfer, TransferLog
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "links.json"
 LIMIT = 0.03
 SIZES_BYTES = (10_000, 100_000, 1_000_000, 4_000_000)
 STEP_S = 0.1
@@ -236,13 +233,10 @@ def show(results: Row) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a few rates and repeats")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "links", quick="a few rates and repeats")
     options = parser.parse_args()
     results = measure(QUICK if options.quick else FULL)
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    keep(results, options.output)
     show(results)
 
 

@@ -22,7 +22,6 @@ It does not know blocks, signatures or networks, nor how fast a hash could be ou
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import math
@@ -32,19 +31,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.mining_report import draw, show
 from splitnet.consensus.canonical import digest_of
 from splitnet.consensus.difficulty import MICRO, Mining, difficulty_of, target_of
 from splitnet.consensus.mining_process import Found, MiningProcess
 from splitnet.consensus.proof_of_work import meets, work_hash
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "mining.json"
 ALPHA = 2
 CHAINS, APS = 4, 3
 REPUTATIONS, RATES = (0.1, 0.4, 0.8), (60e3, 50e3, 30e3)
@@ -332,14 +329,10 @@ def measure(counts: Counts, sections: Iterable[str]) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the blocks")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "mining", quick="a tenth of the blocks", sections=SECTIONS)
     options = parser.parse_args()
-    results = measure(QUICK if options.quick else FULL, options.only.split(","))
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    results = measure(QUICK if options.quick else FULL, options.only)
+    keep(results, options.output)
     if {"times", "races", "slope"} <= results.keys():
         draw(results, options.output.with_suffix(".png"))
     show(results)

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import chi2, chisquare, kstest
 
+from benchmarks.command_line import WAY_OUT
 from splitnet.report.drawing import new_figure, save_figure, tidy
 
-WAY_OUT = "choose another --output"
 RATE_SHARE, STOP_S, RATE_OFF, CHANCE, SLOPE_OFF = 0.95, 10e-3, 0.05, 0.01, 0.05
 """Limits: of the bare loop's rate, to silence, off the asked rate, least p, off -alpha."""
 NORMAL = 1.959964

@@ -23,8 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import keep, parser_of
 from splitnet.benching import Progress
-from splitnet.files import write_json_atomic
 from splitnet.models.reference import ModelRef
 from splitnet.profiling.corpus import collect, load_corpus
 from splitnet.profiling.machine import machine_fingerprint
@@ -34,7 +34,6 @@ from splitnet.terminal import Terminal
 from splitnet.validating import Sources, ValidateSettings, validate
 from splitnet.validation import COMPONENTS, Case, Parts, Validation
 
-RESULTS = Path(__file__).parent / "results" / "model_error.json"
 FAMILIES = {
     "resnet18": "residual",
     "vgg11": "plain",
@@ -49,14 +48,13 @@ MOST_LAYER_MAPE = 0.10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, "model_error")
     parser.add_argument("--models", default=",".join(FAMILIES), help="separated by commas")
     parser.add_argument("--links", default=",".join(LINKS), help="separated by commas")
     parser.add_argument("--cuts", type=int, default=16, help="clean cuts of each model")
     parser.add_argument("--repeats", type=int, default=20, help="measured inferences of each case")
     parser.add_argument("--blocks", type=int, default=5, help="calibrations of each model and link")
     parser.add_argument("--calibration", type=Path, help="from `splitnet calibrate`; made now by default")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--judge-again", type=Path, metavar="FILE", help="an earlier --output, whose machine stays")
     options = parser.parse_args()
     if options.judge_again:
@@ -64,10 +62,9 @@ def main() -> None:
         result, machine = read_run(recorded), recorded["machine"]
     else:
         result, machine = measure(options), machine_fingerprint()
-    options.output.parent.mkdir(exist_ok=True)
     families = by_family(result)
     found = {"machine": machine, "by_model": families, **result.to_dict()}
-    write_json_atomic(options.output, found, "choose another --output")
+    keep(found, options.output)
     if not options.judge_again:
         draw_scatter(result, options.output.with_name(options.output.stem + "_scatter.png"))
         draw_cuts(result, options.output.with_name(options.output.stem + "_cuts.png"))

@@ -19,7 +19,6 @@ ratio to the CPU time at full speed in the same run is shown.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import threading
@@ -30,7 +29,7 @@ from typing import Any
 
 import torch
 
-from splitnet.files import write_json_atomic
+from benchmarks.command_line import keep, parser_of
 from splitnet.inference import exact_inference
 from splitnet.models.build import build_model
 from splitnet.models.reference import ModelRef
@@ -41,7 +40,6 @@ from splitnet.runtime.paced import PacedHalf
 from splitnet.runtime.speed import Actuator, Pause, Use, achieved_over_asked
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "pacing.json"
 MODELS = (ModelRef("toy_chain"), ModelRef("vgg11_cifar"), ModelRef("resnet18", input_size=64))
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 PAIRS = ((0.1, 0.7), (0.3, 0.5), (0.4, 0.4), (0.5, 0.2))
@@ -281,14 +279,10 @@ def calmly(found: Kept) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a sixth of the rounds")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "pacing", quick="a sixth of the rounds", sections=SECTIONS)
     options = parser.parse_args()
-    results = measure(QUICK if options.quick else FULL, options.only.split(","))
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    results = measure(QUICK if options.quick else FULL, options.only)
+    keep(results, options.output)
     show(results)
 
 

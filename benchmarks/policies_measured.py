@@ -18,7 +18,6 @@ It does not know other hosts, nor scenarios whose machines need more cores than 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
 import tempfile
@@ -26,10 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.policies_measured_report import show
 from splitnet.controller.policies import make_policy
 from splitnet.controller.slot import SlotPlan, SlotProblem
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.running.folder import read_records
 from splitnet.running.preparing import read_scenario
@@ -37,7 +36,6 @@ from splitnet.running.run import Stage, make_testbed, open_run, play_run, prepar
 from splitnet.running.settings import RunSettings
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "policies_measured.json"
 POLICIES = ("dpra", "wdpo", "wdpo-best", "wtcm", "wtcm-fair", "wtcm-fair-c6")
 SCENARIO = "small"
 NEAR = 0.25
@@ -143,24 +141,22 @@ def candidates(problem: SlotProblem, taken: SlotPlan, count: int, order: random.
     return [taken, *best, *order.sample(rest, min(len(rest), count - 1 - len(best)))]
 
 
+PARTS = {"policies": policies, "regret": regret}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the slots")
-    parser.add_argument("--only", default="policies,regret", help="parts, separated by commas")
+    parser = parser_of(__doc__, "policies_measured", quick="a tenth of the slots", sections=PARTS)
     parser.add_argument("--slots", type=int, help="of each run")
     parser.add_argument("--seeds", type=int, help="worlds of each policy")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     counts = QUICK if options.quick else FULL
     counts = replace(counts, slots=options.slots or counts.slots, seeds=options.seeds or counts.seeds)
     found: dict[str, Any] = {"machine": machine_fingerprint()}
     terminal = Terminal()
-    for name, part in (("policies", policies), ("regret", regret)):
-        if name in options.only.split(","):
-            with terminal.progress(name) as step:
-                found[name] = part(counts, step)
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, found, "choose another --output")
+    for name in options.only:
+        with terminal.progress(name) as step:
+            found[name] = PARTS[name](counts, step)
+    keep(found, options.output)
     show(found)
 
 

@@ -18,7 +18,6 @@ spreads verification over a slot.
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import hashlib
 import pstats
@@ -28,12 +27,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from benchmarks.command_line import keep, parser_of
 from splitnet.consensus import identity, receipt
 from splitnet.consensus.block import Block, Body, hash_of, seal_of, sign_block
 from splitnet.consensus.canonical import decode, encode
@@ -63,11 +62,9 @@ from splitnet.consensus.validation import (
     validate_roots,
     validate_sealed,
 )
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "receipts.json"
 RECEIPTS, DEVICES, GATEWAYS, APS, LAYERS = 1000, 100, 10, 3, 60
 FULL, QUICK = 30, 4
 """Rounds."""
@@ -345,13 +342,10 @@ def show(results: Row, terminal: Terminal) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK} rounds, not {FULL}")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "receipts", quick=f"{QUICK} rounds, not {FULL}")
     options = parser.parse_args()
     results = measure(QUICK if options.quick else FULL)
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    keep(results, options.output)
     show(results, Terminal())
 
 

@@ -17,19 +17,18 @@ one table alternate. It does not know what the queues of a whole run do (`tradeo
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.solver_cases import (
     DEGENERATE,
     REAL,
@@ -50,12 +49,10 @@ from splitnet.controller.lower_bound import lower_bound
 from splitnet.controller.online import solve_online
 from splitnet.controller.reference import FrequencyProgram, dense_scan
 from splitnet.controller.slot import SlotProblem, Solution
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.scenario import load_scenario
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "solvers.json"
 TOLERANCE, CLOSER, TIME_LIMIT_S, JUDGE_LIMIT_S = 1e-3, 1e-4, 20.0, 5.0
 """What `exact` proves while it is timed, what it proves to judge others, and the time it gets for each of these."""
 CALLS = 20
@@ -333,7 +330,7 @@ def warm_up() -> None:
     solve_online(big, solve_online(big).plan.options)
 
 
-def measure(counts: Counts, sections: list[str]) -> dict[str, Any]:
+def measure(counts: Counts, sections: Iterable[str]) -> dict[str, Any]:
     """Raw figures of each section."""
     warm_up()
     found: dict[str, Any] = {"machine": machine_fingerprint()}
@@ -344,14 +341,10 @@ def measure(counts: Counts, sections: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the cases")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "solvers", quick="a tenth of the cases", sections=SECTIONS)
     options = parser.parse_args()
-    results = measure(QUICK if options.quick else FULL, options.only.split(","))
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    results = measure(QUICK if options.quick else FULL, options.only)
+    keep(results, options.output)
     if "growth" in results:
         draw_growth(results["growth"], options.output.with_name(options.output.stem + "_growth.png"))
     show(results)

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import linregress, t
 
+from benchmarks.command_line import WAY_OUT
 from splitnet.report.drawing import new_figure, save_figure, tidy
 
-WAY_OUT = "choose another --output"
 AGREEMENT, PER_SOLVE, PER_CANDIDATE = 1e-6, 100.0, 1000.0
 SAME = 1e-9
 EXACT_S, EXACT_GAP = 0.5, 1e-3

@@ -16,7 +16,6 @@ hyperthreads of one.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import statistics
@@ -30,8 +29,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.peers import RoundTrip, pickle_echo, raw_echo, wire_echo
-from splitnet.files import write_json_atomic
 from splitnet.graph import layer_graph
 from splitnet.models.build import build_model
 from splitnet.models.reference import ModelRef
@@ -42,7 +41,6 @@ from splitnet.session import Placement, SplitSession
 from splitnet.slicing import slice_model
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "split_overhead.json"
 NULL = f"{HERE / 'null_model.py'}:null"
 SIZES_BYTES = (10_000, 100_000, 800_000, 3_200_000, 12_800_000)
 LIMITS = {10_000: 1.5, 100_000: 1.5, 800_000: 1.15, 3_200_000: 1.15, 12_800_000: 1.15}
@@ -152,9 +150,8 @@ def paced_upload(repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, "split_overhead")
     parser.add_argument("--rounds", type=int, default=40, help="rounds of every table")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     all_cores = sorted(os.sched_getaffinity(0))
@@ -165,8 +162,7 @@ def main() -> None:
     results["resnet18"] = resnet18(options.rounds * 2, gateway_cores)
     _pin(all_cores)
     results["paced_upload"] = paced_upload(max(5, options.rounds // 4))
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, "choose another --output")
+    keep(results, options.output)
     show(results)
 
 

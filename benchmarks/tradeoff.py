@@ -16,20 +16,19 @@ slots, and the table with brute force. It does not know slots that resemble the 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tradeoff_figures import WAY_OUT, draw
+from benchmarks.command_line import keep, parser_of
+from benchmarks.tradeoff_figures import draw
 from benchmarks.tradeoff_report import show
 from benchmarks.tradeoff_states import States, Theory, cheapest, tabulate
 from splitnet.controller.brute_force import brute_force
@@ -39,12 +38,10 @@ from splitnet.controller.policies import make_policy
 from splitnet.controller.policy import Setting, State
 from splitnet.controller.queues import Queues
 from splitnet.controller.slot import Indices, Matrix, Observation, SlotProblem, Vector
-from splitnet.files import write_json_atomic
 from splitnet.profiling.machine import machine_fingerprint
 from splitnet.scenario import load_scenario
 from splitnet.terminal import Terminal
 
-RESULTS = Path(__file__).parent / "results" / "tradeoff.json"
 SCENARIO = "small"
 VS = tuple(2.0**power for power in range(9))
 SETTLING = 50
@@ -268,13 +265,10 @@ def measure(counts: Counts) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="fewer states, slots and seeds")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = parser_of(__doc__, "tradeoff", quick="fewer states, slots and seeds")
     options = parser.parse_args()
     results = measure(QUICK if options.quick else FULL)
-    options.output.parent.mkdir(exist_ok=True)
-    write_json_atomic(options.output, results, WAY_OUT)
+    keep(results, options.output)
     draw(results, options.output.with_suffix(".png"))
     show(results)
 

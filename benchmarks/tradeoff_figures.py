@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from benchmarks.command_line import WAY_OUT
 from benchmarks.tradeoff_report import by_v, exponent, gap, gap_bound, power_law, queue, queue_bound, slope_text
 from splitnet.controller.simulation import half_width
 from splitnet.report.drawing import new_figure, save_figure, tidy
 
-WAY_OUT = "choose another --output"
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#D55E00", "#009E73", "#777777", "#B00020"
 SHOWN_V = (1.0, 16.0, 256.0)
 """Of the running means; all would hide each other."""
