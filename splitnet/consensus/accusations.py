@@ -72,12 +72,11 @@ class Accusations:
             for instruction in self._told(self._auditor.activation_arrived(signed), now_ms)
         ]
 
-    def refused(self, digest: bytes, now_ms: int) -> list[Instruction]:
-        """A peer does not have this value."""
+    def refused(self, peer: int, digest: bytes, now_ms: int) -> list[Instruction]:
+        """A peer does not have this value, which it was asked for; only the accused answers for an activation."""
+        accused = [signed for signed in self._awaited.get(digest, ()) if signed.receipt.ap == peer]
         return [
-            instruction
-            for signed in self._awaited.pop(digest, ())
-            for instruction in self._told(self._auditor.refused(signed), now_ms)
+            instruction for signed in accused for instruction in self._told(self._auditor.refused(signed), now_ms)
         ]
 
     def examined(self, signed: SignedReceipt, deviation: float | None, now_ms: int) -> list[Instruction]:
@@ -88,7 +87,12 @@ class Accusations:
 
     def advance(self, slot: int, now_ms: int) -> list[Instruction]:
         """Time has passed."""
-        return self._told(self._auditor.advance(slot, now_ms / 1000), now_ms)
+        done = self._told(self._auditor.advance(slot, now_ms / 1000), now_ms)
+        for digest, waiting in list(self._awaited.items()):
+            waiting[:] = [signed for signed in waiting if self._auditor.state(signed) is audits.State.ASKED]
+            if not waiting:
+                del self._awaited[digest]
+        return done
 
     def fraud_heard(self, fraud: FraudProof) -> list[Instruction]:
         """A peer's proof, of a valid receipt: believed and passed on if re-execution shows it.
@@ -138,7 +142,7 @@ class Accusations:
         """
         digest, accused = signed.receipt.activation, self._contacts.get(signed.receipt.ap)
         self._awaited.setdefault(digest, []).append(signed)
-        if accused is None or not accused.ask(digest, now_ms):
+        if accused is None or not accused.ask_value(digest, now_ms):
             return []
         return [Send(signed.receipt.ap, GetValue(digest))]
 

@@ -151,5 +151,5 @@ class CatchUp:
             Send(peer, GetValue(digest))
             for peer in peers
             for digest in wanted
-            if self._peers[peer].ask(digest, now_ms)
+            if self._peers[peer].ask_value(digest, now_ms)
         ]

@@ -70,6 +70,10 @@ class ResultDigestError(ReceiptError):
     """A result whose digest is not the one that was signed."""
 
 
+class ResultSizeError(ReceiptError):
+    """A result that is larger than may be stored and sent."""
+
+
 # --- blocks
 
 
@@ -143,6 +147,10 @@ class RecordedTwiceError(BlockError):
 
 class FraudProofError(BlockError):
     """A fraud proof that does not prove what it claims."""
+
+
+class UntimelyError(ConsensusError):
+    """A receipt of a slot too far from the chain's last, which is not taken now; nothing else is wrong with it."""
 
 
 # --- audits

@@ -38,13 +38,13 @@ from splitnet.consensus.instructions import (
     StoreValue,
     ValueStored,
 )
-from splitnet.consensus.merkle import leaf_hash
 from splitnet.consensus.messages import (
     Announce,
     BlockBytes,
     Fraud,
     GetBlocks,
     GetHeaders,
+    GetReceipts,
     GetValue,
     Headers,
     NotHere,
@@ -58,17 +58,18 @@ from splitnet.consensus.plan import SignedPlan
 from splitnet.consensus.pool import SLOTS_KEPT, Pool
 from splitnet.consensus.receipt import (
     MOST_RECEIPT_BYTES,
-    MOST_TRAVELLING_BYTES,
     ReceiptKey,
     SignedReceipt,
-    validate_result,
     value_digest,
 )
+from splitnet.consensus.receipt_exchange import ReceiptExchange
 from splitnet.consensus.receipt_memory import ReceiptMemory
 from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 
-MOST_PARKED = 64
-"""Messages that wait for evidence of fraud proofs."""
+MOST_PARKED = 8
+"""Messages of a peer that wait for evidence of fraud proofs."""
+MOST_EARLY = 16
+"""Mined blocks whose time is ahead of this clock."""
 
 
 class Gossip:
@@ -90,33 +91,38 @@ class Gossip:
             auditor: of this AP.
         """
         self.chain = chain
-        self.pool = Pool(chain.rules)
         self._check = check
         self._read_block = read_block
         self._peers: dict[int, Contact] = {}
         self._catch_up = CatchUp(chain, self._peers)
+        self._receipts = ReceiptExchange(chain, check, self._peers)
         self.accusations = Accusations(judge, auditor, self._peers)
-        self._parked: deque[tuple[set[bytes], int, Said, bytes]] = deque(maxlen=MOST_PARKED)
+        self._parked: dict[int, deque[tuple[set[bytes], Said, bytes]]] = {}
+        self._early: deque[Block] = deque(maxlen=MOST_EARLY)
+
+    @property
+    def pool(self) -> Pool:
+        """Receipts that wait for a block, and those of the last slots."""
+        return self._receipts.pool
 
     # --- peers come and go
 
     def connected(self, peer: int, now_ms: int) -> list[Instruction]:
-        """Ask a new peer for what it has, and tell it what waits for a block."""
+        """Ask a new peer for its chain, and for what waits for a block."""
         self._peers[peer] = Contact()
-        done = self._catch_up.ask_headers(peer, now_ms)
-        for pooled in self.pool:
-            if not self._recorded("receipt", pooled.signed.key):
-                done += self._tell_receipt(peer, pooled.signed, None)
-        return done
+        return [*self._catch_up.ask_headers(peer, now_ms), Send(peer, GetReceipts())]
 
     def disconnected(self, peer: int) -> None:
         self._peers.pop(peer, None)
+        self._parked.pop(peer, None)
 
     def tick(self, now_ms: int) -> list[Instruction]:
-        """Drop peers that did not answer in time; let the auditor and blocks that came too early see the clock."""
-        late = [peer for peer, known in self._peers.items() if any(now_ms > by for by in known.asked.values())]
+        """Drop peers that did not answer in time; go on telling; let what came too early see the clock."""
+        late = [peer for peer, known in self._peers.items() if known.is_late(now_ms)]
         done = self.accusations.advance(self.chain.head.place.slot, now_ms)
         done += self._added(self.chain.retry(now_ms), now_ms)
+        done += self._retry_early(now_ms)
+        done += self._receipts.tick(now_ms)
         return done + [
             Drop(peer, f"it did not answer within {ANSWER_DEADLINE_MS / 1000:g} s", False) for peer in late
         ]
@@ -127,6 +133,8 @@ class Gossip:
         """Everything a peer says after the handshake."""
         if peer not in self._peers:  # it was dropped while this was on its way
             return []
+        if body and not isinstance(message, BlockBytes | ReceiptBody | Value):
+            return [Drop(peer, f"{type(message).__name__} with a body of {len(body)} bytes")]
         try:
             match message:
                 case Announce(sealed):
@@ -140,14 +148,18 @@ class Gossip:
                 case BlockBytes():
                     return self._block(peer, body, now_ms)
                 case ReceiptBody(data, with_result):
-                    return self._receipt(peer, data, body if with_result else None, now_ms)
+                    return self._receipts.heard(peer, data, body if with_result else None, now_ms)
+                case GetReceipts():
+                    return self._receipts.tell_all(peer)
                 case GetValue(digest):
                     return [SendValue(peer, digest)]
                 case Value(digest):
                     return self._value(peer, digest, body)
                 case NotHere(digest):
-                    self._peers[peer].asked.pop(digest, None)
-                    return self.accusations.refused(digest, now_ms) + self._catch_up.fetch(peer, now_ms)
+                    if not self._peers[peer].answered_without(digest):
+                        return [Drop(peer, "it does not have what nobody asked for")]
+                    done = self.accusations.refused(peer, digest, now_ms) + self._receipts.ask_results(now_ms)
+                    return done + self._catch_up.fetch(peer, now_ms)
                 case Fraud(proof):
                     fraud = decode(proof, FraudProof, MOST_RECEIPT_BYTES)
                     self._check(self.chain.rules, fraud.signed)
@@ -161,9 +173,10 @@ class Gossip:
                 case other:
                     return [Drop(peer, f"{type(other).__name__} does not belong here")]
         except EvidenceMissingError as error:
-            self._parked.append((set(error.missing), peer, message, body))
+            parked = self._parked.setdefault(peer, deque(maxlen=MOST_PARKED))
+            parked.append((set(error.missing), message, body))
             return self._catch_up.ask_values(error.missing, [peer], now_ms)
-        except AheadError:  # a clock that is ahead is not a lie; the block comes again when it is time
+        except AheadError:  # a clock that is ahead is not a lie; a block is added when it is time
             return []
         except ReexecutionError as error:  # nor is a model that is not held here
             return [NotJudged(peer, str(error))]
@@ -187,69 +200,51 @@ class Gossip:
             raise
         return done + self._catch_up.fetch(peer, now_ms)
 
-    def _receipt(self, peer: int, data: bytes, result: bytes | None, now_ms: int) -> list[Instruction]:
-        signed = decode(data, SignedReceipt, MOST_RECEIPT_BYTES)
-        self._peers[peer].learn(leaf_hash(data))
-        if signed.key in self.pool:
-            return []
-        if result is not None and len(result) > MOST_TRAVELLING_BYTES:
-            return [
-                Drop(peer, f"a result of {len(result)} bytes came with its receipt, at most {MOST_TRAVELLING_BYTES}")
-            ]
-        done = self.submit(signed, result, now_ms)
-        digest = signed.receipt.result
-        if result is None and self._peers[peer].ask(digest, now_ms):  # two inferences may have one result
-            done.append(Send(peer, GetValue(digest)))
-        return done
-
     def _value(self, peer: int, digest: bytes, body: bytes) -> list[Instruction]:
-        if self._peers[peer].asked.pop(digest, None) is None:
+        if self._peers[peer].asked_values.pop(digest, None) is None:
             return [Drop(peer, "it sent a value that nobody asked for")]
         if value_digest(body) != digest:
             return [Drop(peer, f"a value of {len(body)} bytes does not have the digest {digest.hex()[:12]}")]
-        return [StoreValue(body), ValueStored(digest)]
+        return [StoreValue(body), ValueStored(digest, body)]
 
     # --- what this node itself does
 
-    def value_stored(self, digest: bytes, now_ms: int) -> list[Instruction]:
-        """A value that was asked for is on disk: go on with what waited for it."""
+    def value_stored(self, digest: bytes, value: bytes, now_ms: int) -> list[Instruction]:
+        """A value is on disk: go on with what waited for it. Who is told of a receipt finds its result here."""
         done: list[Instruction] = []
         for signed in self.pool.result_came(digest):
+            done += self._receipts.tell(signed, value)
             done += self.accusations.receipt_seen(signed, now_ms)
         done += self.accusations.value_came(digest, now_ms)
         done += self._added(self.chain.retry(now_ms, digest), now_ms)
         self._catch_up.value_came(digest)
-        for parked in [parked for parked in self._parked if digest in parked[0]]:
-            parked[0].discard(digest)
-            if not parked[0]:
-                self._parked.remove(parked)
-                done += self.heard(*parked[1:], now_ms)
-        return done
+        for peer, waiting in list(self._parked.items()):
+            for parked in [parked for parked in waiting if digest in parked[0]]:
+                missing, message, body = parked
+                missing.discard(digest)
+                if not missing:
+                    waiting.remove(parked)
+                    done += self.heard(peer, message, body, now_ms)
+        return done + self._receipts.ask_results(now_ms)
 
     def examined(self, signed: SignedReceipt, deviation: float | None, now_ms: int) -> list[Instruction]:
         """An audit's re-execution came to an end; None: it is not possible here."""
         return self.accusations.examined(signed, deviation, now_ms)
 
-    def submit(self, signed: SignedReceipt, result: bytes | None, now_ms: int) -> list[Instruction]:
-        """A receipt of this AP, or of a peer: verify, keep, pass on.
+    def submit(self, signed: SignedReceipt, result: bytes) -> list[Instruction]:
+        """A receipt of this AP: verify, keep, tell all.
 
         Raises:
-            ConsensusError: the receipt or its result is not valid.
+            ConsensusError: the receipt or its result is not valid, or of a slot that the chain is far from.
         """
-        self._check(self.chain.rules, signed)
-        if result is not None:
-            validate_result(signed.receipt, result)
-        if signed.key in self.pool:
-            return []
-        self.pool.add(signed, has_result=result is not None)
-        done: list[Instruction] = [] if result is None else [StoreValue(result)]
-        for peer in self._peers:
-            done += self._tell_receipt(peer, signed, result)
-        return done if result is None else done + self.accusations.receipt_seen(signed, now_ms)
+        return self._receipts.submit(signed, result)
 
     def submit_block(self, block: Block, now_ms: int) -> list[Instruction]:
         """A block that this AP mined: store it, then announce it."""
-        return self._add(block, now_ms, None)
+        try:
+            return self._add(block, now_ms, None)
+        except AheadError as error:
+            return [NotJudged(None, f"the block that was mined waits, since this clock was set back: {error}")]
 
     def body(self, plan: SignedPlan, miner: int) -> Body:
         """What a block of a plan's slot on the head holds now."""
@@ -262,8 +257,28 @@ class Gossip:
     def _recorded(self, kind: str, key: ReceiptKey) -> bool:
         return self.chain.recorded((kind, key)) is not None
 
+    def _retry_early(self, now_ms: int) -> list[Instruction]:
+        """Blocks whose time was ahead of the clock."""
+        done: list[Instruction] = []
+        for _ in range(len(self._early)):
+            block = self._early.popleft()
+            try:
+                done += self._add(block, now_ms, None)
+            except StoreError:
+                raise
+            except (
+                ConsensusError
+            ):  # it is still too early, and waits again; or it lacks evidence, and is fetched again
+                continue
+        return done
+
     def _add(self, block: Block, now_ms: int, source: int | None) -> list[Instruction]:
-        added = self.chain.add(block, now_ms)
+        try:
+            added = self.chain.add(block, now_ms)
+        except AheadError:
+            if block not in self._early:
+                self._early.append(block)
+            raise
         if added.missing is not None and source is not None and not self._catch_up.is_aside(added.missing):
             return self._catch_up.ask_headers(source, now_ms)
         return self._added(added, now_ms)
@@ -293,13 +308,5 @@ class Gossip:
                 if signed.key not in self.pool:
                     self.pool.add(signed, has_result=True)
                 if not self._recorded("receipt", signed.key):
-                    for peer in self._peers:
-                        done += self._tell_receipt(peer, signed, None)
+                    done += self._receipts.tell(signed, None)
         return done
-
-    def _tell_receipt(self, peer: int, signed: SignedReceipt, result: bytes | None) -> list[Instruction]:
-        data = encode(signed)
-        if not self._peers[peer].learn(leaf_hash(data)):
-            return []
-        travels = result is not None and len(result) <= MOST_TRAVELLING_BYTES
-        return [Send(peer, ReceiptBody(data, travels), result if travels and result is not None else b"")]

@@ -55,6 +55,7 @@ class ValueStored:
     """Tell `Gossip.value_stored`, now that the value is on disk."""
 
     digest: bytes
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""What members say to each other. Headers of frames of the project's wire protocol; large things are in the body.
+"""What members say to each other, over the project's wire protocol; large things are in the body.
 
-A connection opens with `Hello` and `Prove` from either side. After that anybody may say anything at any time; what is
-asked for (`Get…`) is answered within a deadline.
+A connection opens with `Hello` and `Prove` from either side. After that come `Sealed` frames alone, each with one
+`Message` inside: anybody may say anything at any time; what is asked for (`Get…`) is answered within a deadline.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from splitnet.consensus.block import MOST_HEADER_BYTES
-from splitnet.consensus.canonical import Digest, Number, Signature
+from splitnet.consensus.canonical import Digest, Number, PublicKeyBytes, Signature
 from splitnet.consensus.receipt import MOST_RECEIPT_BYTES
 
 MOST_HEADERS = 256
@@ -32,14 +32,18 @@ class Hello(Said, frozen=True):
 
     network: Digest
     ap: Number
-    challenge: Digest
-    """Random; the other side signs it, so that nobody speaks in another's name."""
+    fresh_key: PublicKeyBytes
+    """X25519, for this connection alone; both sides sign it, so that nobody speaks in another's name."""
 
 
 class Prove(Said, frozen=True):
-    """The second message of either side: its signature over both challenges."""
+    """The second message of either side: its signature over what both have said."""
 
     signature: Signature
+
+
+class Sealed(Said, frozen=True):
+    """A message with its body, both in the frame's body, encrypted."""
 
 
 class Announce(Said, frozen=True):
@@ -79,6 +83,10 @@ class ReceiptBody(Said, frozen=True):
     with_result: bool
 
 
+class GetReceipts(Said, frozen=True):
+    """The receipts that wait for a block; they are told of little by little."""
+
+
 class GetValue(Said, frozen=True):
     """A result, or an activation for an audit, by its digest; answered by a `Value` or by `NotHere`."""
 
@@ -115,15 +123,17 @@ class Ping(Said, frozen=True):
     """Somebody is here."""
 
 
+Opening: TypeAlias = Hello | Prove | Sealed
+"""What a frame holds."""
+
 Message: TypeAlias = (
-    Hello
-    | Prove
-    | Announce
+    Announce
     | GetHeaders
     | Headers
     | GetBlocks
     | BlockBytes
     | ReceiptBody
+    | GetReceipts
     | GetValue
     | Value
     | NotHere

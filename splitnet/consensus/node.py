@@ -67,7 +67,9 @@ class NodeStatus:
         peers: names of the APs it is connected with.
         dropped: names and reasons, oldest first.
         not_judged: why this node could not judge a proof, and so perhaps not follow the chain; oldest first.
+        refused: addresses that could not introduce themselves, and why; oldest first.
         mining: the slot it mines for.
+        failure: why it has stopped.
     """
 
     height: int
@@ -76,8 +78,10 @@ class NodeStatus:
     waiting_receipts: int
     peers: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]
+    refused: tuple[tuple[str, str], ...]
     not_judged: tuple[str, ...]
     mining: int | None
+    failure: str | None
 
 
 def wall_clock_ms() -> int:
@@ -174,7 +178,7 @@ class Node:
         """
         with self._lock:
             self._check_running()
-            self._perform(lambda: self._gossip.submit(signed, result, self._clock_ms()))
+            self._perform(lambda: self._gossip.submit(signed, result))
 
     def mine(self, slot: int, plan: SignedPlan, hash_rate: float | None = None) -> None:
         """Mine the block of this slot until somebody has it; at once nothing where somebody has.
@@ -240,8 +244,10 @@ class Node:
                 waiting_receipts=len(self.waiting()),
                 peers=tuple(aps[number].name for number in self._peers.numbers),
                 dropped=tuple(self._peers.dropped),
+                refused=tuple(self._peers.refused),
                 not_judged=tuple(self._not_judged),
                 mining=self._mining.slot,
+                failure=None if self._failure is None else str(self._failure),
             )
 
     def close(self) -> None:
@@ -267,13 +273,21 @@ class Node:
 
     def _perform(self, instructions: Callable[[], Sequence[Instruction]]) -> None:
         """In their order: what is announced is on disk."""
+        if self._failure is not None:
+            return
         try:
             for instruction in instructions():
                 self._do(instruction)
-        except StoreError as error:  # nothing can be promised any more
-            self._failure = error
-            self._closing.set()
-            self._moved.notify_all()
+        except StoreError as error:
+            self._fail(error)
+
+    def _fail(self, error: SplitnetError) -> None:
+        """Nothing can be promised any more: nobody is served, nothing is mined."""
+        self._failure = error
+        self._closing.set()
+        self._drawn.put(None)
+        self._peers.halt()
+        self._moved.notify_all()
 
     def _do(self, instruction: Instruction) -> None:
         match instruction:
@@ -289,8 +303,8 @@ class Node:
                 self._store.put_value(value)
             case Drop(peer, reason, broke_rule):
                 self._peers.drop(peer, reason, broke_rule)
-            case ValueStored(digest):
-                self._perform(lambda: self._gossip.value_stored(digest, self._clock_ms()))
+            case ValueStored(digest, value):
+                self._perform(lambda: self._gossip.value_stored(digest, value, self._clock_ms()))
             case Examine(signed):
                 self._drawn.put(signed)
             case NotJudged(_, reason):
@@ -300,16 +314,23 @@ class Node:
                 self._moved.notify_all()
 
     def _stored_block(self, block_hash: bytes) -> tuple[Said, bytes]:
-        with self._lock:
-            data = self._store.block_bytes(block_hash)
+        data = self._stored(lambda: self._store.block_bytes(block_hash))
         return (NotHere(block_hash), b"") if data is None else (BlockBytes(block_hash), data)
 
     def _stored_value(self, digest: bytes) -> tuple[Said, bytes]:
-        with self._lock:
-            data = self._store.value(digest)
+        data = self._stored(lambda: self._store.value(digest))
         if data is None:
             data = self._find_value(digest)
         return (NotHere(digest), b"") if data is None else (Value(digest), data)
+
+    def _stored(self, read: Callable[[], bytes | None]) -> bytes | None:
+        """What is read for a peer, which is not to blame for a damaged store."""
+        with self._lock:
+            try:
+                return read()
+            except StoreError as error:
+                self._fail(error)
+                return None
 
     # --- peers and audits
 

@@ -17,6 +17,8 @@ from splitnet.consensus.validation import counts_for
 
 SLOTS_KEPT = 256
 """Behind the newest slot of the pool's chain; what is older was recorded, or never will be."""
+SLOTS_AHEAD = 1024
+"""Of that slot; what is further ahead waits at whoever has it."""
 MOST_OF_AN_AP = 16_384
 """Receipts; each AP pushes out only its own."""
 
@@ -34,10 +36,11 @@ class Pool:
 
     def __init__(self, rules: Rules) -> None:
         self._of_ap: list[OrderedDict[ReceiptKey, Pooled]] = [OrderedDict() for _ in rules.genesis.aps]
+        self._lacking: dict[bytes, dict[ReceiptKey, SignedReceipt]] = {}
         self._most = rules.genesis.most_receipts
 
     def __contains__(self, key: ReceiptKey) -> bool:
-        return any(key in own for own in self._of_ap)
+        return self.get(key) is not None
 
     def __len__(self) -> int:
         return sum(map(len, self._of_ap))
@@ -46,25 +49,45 @@ class Pool:
         for own in self._of_ap:
             yield from own.values()
 
+    def get(self, key: ReceiptKey) -> Pooled | None:
+        """The receipt of this slot and DT."""
+        return next((own[key] for own in self._of_ap if key in own), None)
+
     def add(self, signed: SignedReceipt, has_result: bool) -> None:
         """Keep a validated receipt; of two for the same slot and DT the first stays."""
         own = self._of_ap[signed.receipt.ap]
-        own.setdefault(signed.key, Pooled(signed, has_result))
+        if signed.key in own:
+            return
+        own[signed.key] = Pooled(signed, has_result)
+        if not has_result:
+            self._lacking.setdefault(signed.receipt.result, {})[signed.key] = signed
         if len(own) > MOST_OF_AN_AP:
-            own.popitem(last=False)
+            self._forget(own, next(iter(own)))
+
+    def lacking(self) -> Iterator[tuple[bytes, tuple[SignedReceipt, ...]]]:
+        """Digests of results that are not here, oldest first, with the receipts that wait for each."""
+        for digest, waiting in self._lacking.items():
+            yield digest, tuple(waiting.values())
 
     def result_came(self, digest: bytes) -> list[SignedReceipt]:
         """A result with this digest is on disk; the receipts that waited for it."""
-        waited = [pooled for pooled in self if not pooled.has_result and pooled.signed.receipt.result == digest]
-        for pooled in waited:
-            pooled.has_result = True
-        return [pooled.signed for pooled in waited]
+        waited = self._lacking.pop(digest, {})
+        for key, signed in waited.items():
+            self._of_ap[signed.receipt.ap][key].has_result = True
+        return list(waited.values())
 
     def forget_before(self, slot: int) -> None:
         """Drop receipts of slots before this one."""
         for own in self._of_ap:
             for key in [key for key in own if key[0] < slot]:
-                del own[key]
+                self._forget(own, key)
+
+    def _forget(self, own: OrderedDict[ReceiptKey, Pooled], key: ReceiptKey) -> None:
+        digest = own.pop(key).signed.receipt.result
+        waiting = self._lacking.get(digest, {})
+        waiting.pop(key, None)
+        if not waiting:
+            self._lacking.pop(digest, None)
 
     def ready(self, plan: CutPlan, miner: int, recorded: Callable[[ReceiptKey], bool]) -> tuple[SignedReceipt, ...]:
         """What a block of a plan's slot may hold: the miner's own of the slot first, then the oldest, in their order.

@@ -18,12 +18,14 @@ from splitnet.consensus.errors import (
     DataPointsError,
     NotConnectedError,
     ResultDigestError,
+    ResultSizeError,
     SignatureOfReceiptError,
     UnknownMemberError,
     UnknownModelError,
 )
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.identity import holds, sign
+from splitnet.consensus.sizes import MOST_VALUE_BYTES
 
 MOST_RECEIPT_BYTES = 1024
 MOST_TRAVELLING_BYTES = 64 * 1024
@@ -205,7 +207,12 @@ def validate_signatures(rules: Rules, signed: SignedReceipt) -> None:
 
 
 def validate_result(receipt: Receipt, result: bytes | memoryview) -> None:
-    """The result is the one that was signed. Raises ResultDigestError."""
+    """The result is the one that was signed, and may be sent. Raises ResultDigestError, ResultSizeError."""
+    if len(result) > MOST_VALUE_BYTES:
+        raise ResultSizeError(
+            f"slot {receipt.arrival.slot}, device {receipt.arrival.twin}: a result of {len(result)} bytes is over "
+            f"the limit of {MOST_VALUE_BYTES}; use fewer data points"
+        )
     if value_digest(result) != receipt.result:
         raise ResultDigestError(
             f"slot {receipt.arrival.slot}, device {receipt.arrival.twin}: a result of {len(result)} bytes "

@@ -6,6 +6,9 @@ Numbers take up to 9 bytes, millionths 5, digests 34, signatures 66, heads of lo
 from __future__ import annotations
 
 MOST_BLOCK_BYTES = 1 << 24
+MOST_VALUE_BYTES = 1 << 27
+"""Of a batch, an activation or a result: 15 data points of 64 x 112 x 112 take 48 MB. What may be signed may be
+stored and sent."""
 MOST_AUDIT_ENTRIES = 256
 """Fraud proofs, and likewise voids, in one block."""
 

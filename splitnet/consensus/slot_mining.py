@@ -6,6 +6,7 @@ begins it anew. To be used under the node's lock.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import final
 
@@ -15,6 +16,9 @@ from splitnet.consensus.block import Block, Body, Header, seal_of, sign_block
 from splitnet.consensus.gossip import Gossip
 from splitnet.consensus.mining_process import Effort, MiningProcess
 from splitnet.consensus.plan import SignedPlan
+
+MOST_EFFORTS = 1024
+"""Slots whose efforts are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class SlotMining:
         self._gossip, self._key, self._number = gossip, key, number
         self._process = MiningProcess()
         self._job: _Job | None = None
-        self._efforts: dict[int, Effort] = {}
+        self._efforts: OrderedDict[int, Effort] = OrderedDict()
 
     @property
     def slot(self) -> int | None:
@@ -72,7 +76,7 @@ class SlotMining:
     def stop(self) -> None:
         """Mine no more."""
         if self._job is not None:
-            self._efforts[self._job.slot] = self._process.stop()
+            self._spent(self._job.slot, self._process.stop())
             self._job = None
 
     def head_moved(self, now_ms: int) -> None:
@@ -85,8 +89,14 @@ class SlotMining:
         found, job = self._process.wait(0), self._job
         if found is None or job is None:
             return None
-        self._efforts[job.slot], self._job = found.effort, None
+        self._job = None
+        self._spent(job.slot, found.effort)
         return sign_block(self._gossip.chain.rules, self._key, job.header, found.nonce, job.body)
+
+    def _spent(self, slot: int, effort: Effort) -> None:
+        self._efforts[slot] = effort
+        if len(self._efforts) > MOST_EFFORTS:
+            self._efforts.popitem(last=False)
 
     def close(self) -> None:
         """End the process."""

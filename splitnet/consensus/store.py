@@ -31,11 +31,8 @@ from splitnet.consensus.genesis import MOST_GENESIS_BYTES, Genesis, Rules
 from splitnet.consensus.receipt import validate_receipt, value_digest
 from splitnet.consensus.registry import MOST_REGISTRY_BYTES, Registry
 from splitnet.consensus.rows import Rows
-from splitnet.consensus.sizes import MOST_BLOCK_BYTES
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES, MOST_VALUE_BYTES
 from splitnet.consensus.validation import ReceiptCheck
-
-MOST_VALUE_BYTES = 1 << 26
-"""Of a result, or of an activation that a proof of fraud rests on."""
 
 Step = Callable[[int, int, str], None]
 """Is told what is done, the total, and what is going on."""

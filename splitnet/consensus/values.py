@@ -27,14 +27,15 @@ import msgspec
 import torch
 
 from splitnet.consensus.errors import EncodingError
+from splitnet.consensus.sizes import MOST_VALUE_BYTES
 from splitnet.errors import CutError, ProtocolError
 from splitnet.wire.decoding import decode_values
 from splitnet.wire.encoding import encode_values
 from splitnet.wire.frames import ALIGNMENT, Buffer, allocate_body
 from splitnet.wire.specs import DTYPES, DictSpec, ListSpec, TensorSpec, TupleSpec, ValueSpec
 
-MOST_VALUE_BYTES = 1 << 28
-"""Of a batch, an activation or a result that anybody signs: 15 data points of 64 x 112 x 112 take 48 MB."""
+MOST_HELD_BYTES = 2 * MOST_VALUE_BYTES
+"""In memory: a tensor as it was stored, and expanded in full."""
 MOST_SPECS_BYTES = 1 << 20
 _LENGTH_BYTES = 4
 _CPU = torch.device("cpu")
@@ -51,9 +52,9 @@ def value_bytes(values: Sequence[Any]) -> bytes:
     """
     encoded = encode_values(values)
     held = sum(map(_held_bytes, _tensors(encoded.specs)))
-    if held > MOST_VALUE_BYTES:
+    if held > MOST_HELD_BYTES:
         raise EncodingError(
-            f"values that may take {held} bytes in memory are over the limit of {MOST_VALUE_BYTES}; "
+            f"values that may take {held} bytes in memory are over the limit of {MOST_HELD_BYTES}; "
             f"use fewer data points or another cut"
         )
     layout = _Layout(encoded.buffers)
@@ -61,10 +62,16 @@ def value_bytes(values: Sequence[Any]) -> bytes:
     if len(header) > MOST_SPECS_BYTES:
         raise EncodingError(f"specs of {len(header)} bytes are over the limit of {MOST_SPECS_BYTES}; use another cut")
     zeros = bytes(-(_LENGTH_BYTES + len(header)) % ALIGNMENT if layout.parts else 0)
-    return b"".join((len(header).to_bytes(_LENGTH_BYTES), header, zeros, *layout.parts))
+    data = b"".join((len(header).to_bytes(_LENGTH_BYTES), header, zeros, *layout.parts))
+    if len(data) > MOST_VALUE_BYTES:
+        raise EncodingError(
+            f"values of {len(data)} bytes are over the limit of {MOST_VALUE_BYTES}; "
+            f"use fewer data points or another cut"
+        )
+    return data
 
 
-def values_from(data: bytes | memoryview, max_bytes: int = MOST_VALUE_BYTES) -> list[Any]:
+def values_from(data: bytes | memoryview, max_bytes: int = MOST_HELD_BYTES) -> list[Any]:
     """The values whose one encoding these bytes are; tensors on the CPU, in memory of their own.
 
     Args:

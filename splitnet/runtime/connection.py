@@ -82,9 +82,15 @@ class Connection(Generic[Message]):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(send_deadline_s))
 
-    def agree(self, session: int, *, checksum: bool, link: Link) -> None:
-        """What the handshake settled: from here every frame carries the session, and bodies their checksum."""
+    def agree(self, session: int, *, checksum: bool, link: Link, limits: Limits | None = None) -> None:
+        """What the handshake settled: from here every frame carries the session, and bodies their checksum.
+
+        Args:
+            limits: from here; None: as they were.
+        """
         self._session = self._decoder.session = session
+        if limits is not None:
+            self._decoder.limits = limits
         self._checksum = self._decoder.require_checksum = checksum
         self.link = link
 

@@ -112,18 +112,19 @@ class FrameDecoder(Generic[Message]):
     until the next frame's body begins to arrive**; whoever keeps one longer copies it.
 
     `session` is the session that frames must carry; while it is 0 any will do (the handshake).
-    `require_checksum` refuses frames without a checksum of the body. Both are set between frames. After a
-    ProtocolError the decoder is dead: every call raises that error again.
+    `require_checksum` refuses frames without a checksum of the body. Both, and `limits`, are set between frames.
+    After a ProtocolError the decoder is dead: every call raises that error again.
     """
 
     session: int
     require_checksum: bool
+    limits: Limits
 
     def __init__(self, message_type: Any, limits: Limits | None = None) -> None:
         """`message_type` is a Struct or a union of tagged ones."""
         self.session = 0
         self.require_checksum = False
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._decode_message = msgspec.msgpack.Decoder(message_type).decode
         self._failure: ProtocolError | None = None
         self._memory = self._body = _NO_BODY  # `_body` is the part of `_memory` that the last body took
@@ -196,7 +197,7 @@ class FrameDecoder(Generic[Message]):
             raise _changed("prefix")
         if self.session and session != self.session:
             raise ProtocolError(f"a frame belongs to session {session}, this connection is session {self.session}")
-        limits = self._limits
+        limits = self.limits
         if header_bytes > limits.max_header_bytes:
             raise ProtocolError(
                 f"a header of {header_bytes} bytes is over max_header_bytes = {limits.max_header_bytes}"

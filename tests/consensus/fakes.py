@@ -74,8 +74,9 @@ class FakeNode:
                     self.blocks |= {hash_of(self.consortium.rules, block.sealed): encode(block) for block in blocks}
                 case StoreValue(value):
                     self.values[value_digest(value)] = value
-                case ValueStored(digest):
-                    self.perform(self.gossip.value_stored(digest, NOW_MS))
+                case ValueStored(digest, value):
+                    assert digest in self.values, "told before it was stored"
+                    self.perform(self.gossip.value_stored(digest, value, NOW_MS))
                 case NotJudged(_, reason):
                     self.not_judged.append(reason)
                 case Drop():
@@ -143,7 +144,7 @@ class FakeNetwork:
         """A receipt comes in at the AP that did the work."""
         signed = self.consortium.receipt(slot, twin, result=result)
         node = self.nodes[signed.receipt.ap]
-        node.perform(node.gossip.submit(signed, result, NOW_MS))
+        node.perform(node.gossip.submit(signed, result))
 
     def heads(self) -> set[bytes]:
         return {node.head for node in self.nodes}

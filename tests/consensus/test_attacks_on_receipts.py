@@ -14,11 +14,13 @@ from splitnet.consensus.errors import (
     EncodingError,
     NotConnectedError,
     ResultDigestError,
+    ResultSizeError,
     SignatureOfReceiptError,
     UnknownMemberError,
     UnknownModelError,
 )
 from splitnet.consensus.receipt import validate_result
+from splitnet.consensus.sizes import MOST_VALUE_BYTES
 from tests.consensus import by_hand
 from tests.consensus.adversaries import (
     AP,
@@ -146,6 +148,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "AP: another result than the one it signed": Attack(
         lambda: validate_result(GOOD.receipt, b"another"), ResultDigestError
+    ),
+    "AP: a result that nobody would take": Attack(
+        lambda: validate_result(GOOD.receipt, bytes(MOST_VALUE_BYTES + 1)), ResultSizeError
     ),
     # bytes
     "outsider: a receipt where a block belongs": Attack(lambda: decode(encode(GOOD), Block, 1 << 20), EncodingError),

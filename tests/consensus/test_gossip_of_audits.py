@@ -40,7 +40,7 @@ def test_a_void_waits_until_its_receipt_is_recorded() -> None:
     node, signed = network.nodes[1], network.consortium.receipt(0, 0)
     vote_all(network, node, signed)
     assert voids(node.mine(0)) == []
-    node.perform(node.gossip.submit(signed, b"result", NOW_MS))
+    node.perform(node.gossip.submit(signed, b"result"))
     assert voids(node.mine(1)) == [], "not in the block that records it"
     (void,) = voids(node.mine(2))
     assert void.signed == signed
@@ -52,7 +52,7 @@ def test_a_void_whose_receipt_left_the_chain_does_not_stop_mining() -> None:
     network = FakeNetwork(4, audit=RARELY)
     consortium, node = network.consortium, network.nodes[1]
     signed, other = consortium.receipt(0, 0), consortium.receipt(0, 0, result=b"other")
-    node.perform(node.gossip.submit(signed, b"result", NOW_MS))
+    node.perform(node.gossip.submit(signed, b"result"))
     node.mine(0)
     vote_all(network, node, signed)
     assert [void.signed for void in node.gossip.body(consortium.plan(1), 1).voids] == [signed]
@@ -72,7 +72,7 @@ def test_a_void_of_a_second_receipt_does_not_push_out_that_of_the_first() -> Non
     network = FakeNetwork(4, audit=RARELY)
     consortium, node = network.consortium, network.nodes[1]
     signed, other = consortium.receipt(0, 0), consortium.receipt(0, 0, result=b"other")
-    node.perform(node.gossip.submit(signed, b"result", NOW_MS))
+    node.perform(node.gossip.submit(signed, b"result"))
     node.mine(0)
     for one in (signed, other):
         vote_all(network, node, one)
@@ -184,7 +184,7 @@ def test_a_block_that_lacks_evidence_is_asked_for_once_and_taken_when_it_came() 
     asked = node.gossip.heard(0, Headers([encode(block.sealed), encode(child.sealed)]), b"", NOW_MS)
     assert asked == [Send(0, GetValue(value_digest(value)))]
     done = node.gossip.heard(2, Value(value_digest(value)), value, NOW_MS)
-    assert done == [StoreValue(value), ValueStored(value_digest(value))]
+    assert done == [StoreValue(value), ValueStored(value_digest(value), value)]
     node.perform(done)
     assert len(node.gossip.chain) == 2
 

@@ -12,12 +12,15 @@ import msgspec
 import pytest
 
 from splitnet.consensus.canonical import encode
-from splitnet.consensus.errors import PlanError, ResultDigestError, StoreError
+from splitnet.consensus.channel import Channel
+from splitnet.consensus.errors import PlanError, ResultDigestError, ResultSizeError, StoreError
 from splitnet.consensus.genesis import Rules
+from splitnet.consensus.handshake import introduce
 from splitnet.consensus.merkle import leaf_hash
-from splitnet.consensus.messages import Announce, BlockBytes, Headers, Hello, Message, Ping, Prove
-from splitnet.consensus.node import Node
-from splitnet.consensus.peer import introduce
+from splitnet.consensus.messages import Announce, BlockBytes, GetValue, Headers, Hello, Opening, Ping, Prove
+from splitnet.consensus.node import Node, wall_clock_ms
+from splitnet.consensus.receipt import value_digest
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.store import Store
 from splitnet.errors import ProtocolError, SettingsError
 from splitnet.runtime.address import Address
@@ -52,16 +55,16 @@ def dial(node: Node) -> socket.socket:
     return socket.create_connection((node.address.host, node.address.port), DEADLINE_S)
 
 
-def until_gone(connection: Connection[Message]) -> None:
+def until_gone(channel: Channel) -> None:
     """Read until the other side closes."""
     with contextlib.suppress(PeerGoneError):
         while True:
-            connection.receive(DEADLINE_S)
+            channel.receive(DEADLINE_S)
 
 
-def as_ap(node: Node, number: int) -> Connection[Message]:
-    """A connection that has introduced itself as this AP."""
-    return introduce(dial(node), "node", RULES, a_key("ap", number), number).connection
+def as_ap(node: Node, number: int) -> Channel:
+    """A channel that has introduced itself as this AP."""
+    return introduce(dial(node), "node", RULES, a_key("ap", number), number, dialled=True).channel
 
 
 def test_the_first_to_mine_wins_and_the_others_stop(stack: contextlib.ExitStack, tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_a_node_that_starts_anew_on_another_parent_keeps_its_plan(
     node.mine(7, plan, 50.0)
     connection = as_ap(node, 1)
     until(lambda: node.status().peers == ("ap-1",), "connected")
-    connection.send(BlockBytes(bytes(32)), [encode(CONSORTIUM.block(0, 1))])
+    connection.send(BlockBytes(bytes(32)), encode(CONSORTIUM.block(0, 1)))
     until(lambda: node.status().height == 1, "the other's block is its head")
     assert node.status().mining == 7
     job = node._mining._job
@@ -186,8 +189,8 @@ def test_rubbish_before_the_handshake(stack: contextlib.ExitStack, tmp_path: Pat
     with dial(node) as sock:
         sock.sendall(rubbish)
         name = f"127.0.0.1:{sock.getsockname()[1]}"
-        until(lambda: node.status().dropped, "it is dropped")
-    assert node.status().dropped[0][0] == name
+        until(lambda: node.status().refused, "it is refused")
+    assert node.status().refused[0][0] == name
     node.mine(0, CONSORTIUM.plan(0))
     assert node.wait_slot(0, DEADLINE_S) is not None
 
@@ -196,27 +199,27 @@ def test_another_network_is_told_apart(stack: contextlib.ExitStack, tmp_path: Pa
     node = a_node(stack, tmp_path, 0)
     other = real_time_rules(3, hashes=501)
     with pytest.raises(ProtocolError, match="both must have the same genesis block"):
-        introduce(dial(node), "node", other, a_key("ap", 1), 1)
-    until(lambda: node.status().dropped, "it is dropped")
-    assert "is of network" in node.status().dropped[0][1]
+        introduce(dial(node), "node", other, a_key("ap", 1), 1, dialled=True)
+    until(lambda: node.status().refused, "it is refused")
+    assert "is of network" in node.status().refused[0][1]
 
 
 @pytest.mark.parametrize("liar", ["gateway", "device", "controller", "nobody"])
 def test_nobody_speaks_in_the_name_of_an_ap(stack: contextlib.ExitStack, tmp_path: Path, liar: str) -> None:
     node = a_node(stack, tmp_path, 0)
-    connection = introduce(dial(node), "node", RULES, a_key(liar, 0), 1).connection  # the node itself is honest
+    channel = introduce(dial(node), "node", RULES, a_key(liar, 0), 1, dialled=True).channel  # the node is honest
     with pytest.raises(PeerGoneError):
-        connection.receive(DEADLINE_S)
-    connection.close()
-    until(lambda: node.status().dropped, "it is dropped")
-    assert "says it is ap-1 and cannot prove it" in node.status().dropped[0][1]
+        channel.receive(DEADLINE_S)
+    channel.close()
+    until(lambda: node.status().refused, "it is refused")
+    assert "says it is ap-1 and cannot prove it" in node.status().refused[0][1]
     assert node.status().peers == ()
 
 
 def test_a_recorded_proof_is_of_no_use(stack: contextlib.ExitStack, tmp_path: Path) -> None:
-    """What AP 1 signed for one challenge does not open another connection."""
+    """What an AP signed for one connection does not open another."""
     node = a_node(stack, tmp_path, 0)
-    connection: Connection[Message] = Connection(dial(node), Message, "node")
+    connection: Connection[Opening] = Connection(dial(node), Opening, "node")
     connection.send(Hello(RULES.network, 1, bytes(32)))
     hello = connection.receive(DEADLINE_S).message
     assert isinstance(hello, Hello)
@@ -232,11 +235,11 @@ def test_a_recorded_proof_is_of_no_use(stack: contextlib.ExitStack, tmp_path: Pa
 @pytest.mark.parametrize("number", [0, 3, 2**40])
 def test_an_ap_that_cannot_be(stack: contextlib.ExitStack, tmp_path: Path, number: int) -> None:
     node = a_node(stack, tmp_path, 0)
-    connection: Connection[Message] = Connection(dial(node), Message, "node")
+    connection: Connection[Opening] = Connection(dial(node), Opening, "node")
     connection.send(Hello(RULES.network, number, bytes(32)))
-    until(lambda: node.status().dropped, "it is dropped")
+    until(lambda: node.status().refused, "it is refused")
     connection.close()
-    assert f"says it is AP {number}: not another one of 3 APs" in node.status().dropped[0][1]
+    assert f"says it is AP {number}: not another one of 3 APs" in node.status().refused[0][1]
 
 
 def test_who_breaks_a_rule_is_dropped_named_and_not_let_in_again(stack: contextlib.ExitStack, tmp_path: Path) -> None:
@@ -245,7 +248,7 @@ def test_who_breaks_a_rule_is_dropped_named_and_not_let_in_again(stack: contextl
     until(lambda: node.status().peers == ("ap-1",), "connected")
     block = CONSORTIUM.block(0, 1)
     sealed = msgspec.structs.replace(block.sealed, signature=bytes(64))
-    connection.send(BlockBytes(bytes(32)), [encode(msgspec.structs.replace(block, sealed=sealed))])
+    connection.send(BlockBytes(bytes(32)), encode(msgspec.structs.replace(block, sealed=sealed)))
     until(lambda: node.status().dropped, "it is dropped")
     name, reason = node.status().dropped[0]
     assert name == "ap-1"
@@ -264,12 +267,15 @@ def test_who_breaks_a_rule_is_dropped_named_and_not_let_in_again(stack: contextl
 def test_a_garbled_frame_in_the_middle_drops_the_peer(stack: contextlib.ExitStack, tmp_path: Path) -> None:
     node = a_node(stack, tmp_path, 0)
     sock = dial(node)
-    connection = introduce(sock, "node", RULES, a_key("ap", 1), 1).connection
+    channel = introduce(sock, "node", RULES, a_key("ap", 1), 1, dialled=True).channel
     until(lambda: node.status().peers == ("ap-1",), "connected")
     sock.sendall(b"rubbish" * 20)
     until(lambda: node.status().dropped, "it is dropped")
     assert node.status().dropped[0][0] == "ap-1"
-    connection.close()
+    channel.close()
+    again = as_ap(node, 1)
+    until(lambda: node.status().peers == ("ap-1",), "who has no key is not AP 1, which may come back")
+    again.close()
 
 
 def test_a_peer_that_reads_nothing_is_left(
@@ -301,7 +307,7 @@ def test_two_connections_between_two_become_one(stack: contextlib.ExitStack, tmp
     again.send(Announce(encode(head.sealed)))
     kinds = set()
     while "GetBlocks" not in kinds:
-        kinds.add(type(again.receive(DEADLINE_S).message).__name__)
+        kinds.add(type(again.receive(DEADLINE_S)[0]).__name__)
     assert node.status().dropped == ()
     for each in (preferred, again):
         each.close()
@@ -314,3 +320,155 @@ def test_closing_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
         node.close()
         with pytest.raises(OSError, match="refused"):
             socket.create_connection((address.host, address.port), 5)
+
+
+# --- strangers
+
+
+def test_strangers_who_dawdle_do_not_keep_an_ap_out(
+    stack: contextlib.ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold every place there is, and send a byte now and then; the oldest makes room."""
+    monkeypatch.setattr("splitnet.consensus.peers.MOST_SHAKING", 8)
+    node = a_node(stack, tmp_path, 0)
+    strangers = [stack.enter_context(dial(node)) for _ in range(20)]
+    for sock in strangers:
+        with contextlib.suppress(OSError):
+            sock.sendall(b"S")
+    until(lambda: len(node._peers._strangers) <= 8, "the others are left")
+    channel = as_ap(node, 1)
+    until(lambda: node.status().peers == ("ap-1",), "connected")
+    channel.close()
+
+
+def test_a_handshake_has_a_deadline_as_a_whole(
+    stack: contextlib.ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitnet.consensus.peers.HANDSHAKE_DEADLINE_S", 0.3)
+    node = a_node(stack, tmp_path, 0)
+    with dial(node) as sock:
+        sock.settimeout(DEADLINE_S)
+        until(lambda: node._peers._shaking, "it shakes hands")
+        for byte in b"SPLT\0\1\0\0":
+            with contextlib.suppress(OSError):
+                sock.send(bytes([byte]))
+            time.sleep(0.1)
+        until(lambda: not node._peers._shaking, "it is left, though never silent")
+
+
+def test_too_many_descriptors_for_a_while_do_not_close_the_door(
+    stack: contextlib.ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = a_node(stack, tmp_path, 0)
+    refusals = iter(range(3))
+
+    class Listener:
+        """The node's own, which has no descriptors left at first."""
+
+        def __init__(self, own: socket.socket) -> None:
+            self.own = own
+
+        def accept(self) -> object:
+            if next(refusals, None) is not None:
+                raise OSError(24, "Too many open files")
+            return self.own.accept()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.own, name)
+
+    monkeypatch.setattr(node._peers, "_listener", Listener(node._peers._listener))
+    for _ in range(2):
+        channel = as_ap(node, 1)
+        until(lambda: node.status().peers == ("ap-1",), "connected")
+        channel.close()
+        until(lambda: node.status().peers == (), "gone")
+    assert next(refusals, None) is None
+
+
+def test_what_strangers_do_does_not_push_out_what_aps_did(stack: contextlib.ExitStack, tmp_path: Path) -> None:
+    node = a_node(stack, tmp_path, 0)
+    channel = as_ap(node, 1)
+    channel.send(Headers([bytes(10)]))
+    until(lambda: node.status().dropped, "it is dropped")
+    for _ in range(70):
+        with dial(node) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+    until(lambda: len(node.status().refused) == 64, "they are refused")
+    assert [name for name, _ in node.status().dropped] == ["ap-1"]
+    channel.close()
+
+
+# --- what goes wrong here
+
+
+def test_a_node_whose_disk_has_failed_serves_nobody(
+    stack: contextlib.ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = a_node(stack, tmp_path, 0)
+    channel = as_ap(node, 1)
+    until(lambda: node.status().peers == ("ap-1",), "connected")
+
+    def full(self: Store, blocks: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Store, "append", full)
+    channel.send(BlockBytes(bytes(32)), encode(CONSORTIUM.block(0, 1)))
+    until_gone(channel)
+    channel.close()
+    status = node.status()
+    assert (status.peers, status.failure, status.dropped) == ((), "the disk is full", ())
+    with pytest.raises(OSError, match="refused"):
+        dial(node)
+
+
+def test_a_damaged_store_is_not_the_peers_fault(
+    stack: contextlib.ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = a_node(stack, tmp_path, 0)
+
+    def damaged(self: Store, digest: bytes) -> bytes | None:
+        raise StoreError("what is kept under it has another digest")
+
+    monkeypatch.setattr(Store, "value", damaged)
+    channel = as_ap(node, 1)
+    channel.send(GetValue(bytes(32)))
+    until(lambda: node.status().failure, "it has failed")
+    until_gone(channel)
+    channel.close()
+    assert node.status().dropped == ()
+
+
+def test_a_clock_set_back_while_mining_does_not_lose_the_block(tmp_path: Path) -> None:
+    behind_ms = 0
+    with (
+        Store.create(tmp_path / "0", RULES) as store,
+        Node(store, a_key("ap", 0), LOOPBACK, (), no_models, clock_ms=lambda: wall_clock_ms() - behind_ms) as node,
+    ):
+        node.mine(0, CONSORTIUM.plan(0), 500.0)
+        behind_ms = 8000
+        until(lambda: node.status().not_judged, "it is told")
+        assert "this clock was set back" in node.status().not_judged[0]
+        assert node.status().height == 0
+        behind_ms = 0
+        assert node.wait_slot(0, DEADLINE_S) is not None
+        node.mine(1, CONSORTIUM.plan(1))
+        assert node.wait_slot(1, DEADLINE_S) is not None
+
+
+def test_a_result_too_large_to_be_sent_is_refused_and_nothing_else_happens(
+    stack: contextlib.ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitnet.consensus.receipt.MOST_VALUE_BYTES", 1000)
+    node = a_node(stack, tmp_path, 0)
+    with pytest.raises(ResultSizeError, match="a result of 1001 bytes is over the limit of 1000; use fewer"):
+        node.submit(CONSORTIUM.receipt(0, 0, result=bytes(1001)), bytes(1001))
+    node.submit(CONSORTIUM.receipt(0, 0, result=bytes(1000)), bytes(1000))
+
+
+def test_a_result_larger_than_a_block_is_fetched(stack: contextlib.ExitStack, tmp_path: Path) -> None:
+    first = a_node(stack, tmp_path, 0)
+    second = a_node(stack, tmp_path, 1, first.address)
+    result = bytes(MOST_BLOCK_BYTES + 1)
+    first.submit(CONSORTIUM.receipt(0, 0, result=result), result)
+    until(lambda: second._store.value(value_digest(result)) is not None, "it is there")
+    assert (first.status().dropped, second.status().dropped) == ((), ())

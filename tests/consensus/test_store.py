@@ -24,8 +24,8 @@ from splitnet.consensus.database import FILE, JOURNAL_SUFFIX
 from splitnet.consensus.errors import AheadError, ParentError, StoreError
 from splitnet.consensus.genesis import Rules
 from splitnet.consensus.receipt import value_digest
-from splitnet.consensus.sizes import MOST_BLOCK_BYTES
-from splitnet.consensus.store import MOST_VALUE_BYTES, Store, load_chain
+from splitnet.consensus.sizes import MOST_BLOCK_BYTES, MOST_VALUE_BYTES
+from splitnet.consensus.store import Store, load_chain
 from tests.consensus.stored import CONSORTIUM, a_branch, a_chain, edited, fill, hash_in, seen
 from tests.consortium import NOW_MS, STARTED_MS, Consortium, a_registry, some_rules, trusting
 from tests.limits import files_up_to

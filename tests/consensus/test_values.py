@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitnet.consensus.errors import EncodingError
-from splitnet.consensus.values import MOST_VALUE_BYTES, value_bytes, values_from
+from splitnet.consensus.values import MOST_HELD_BYTES, value_bytes, values_from
 from splitnet.errors import CutError
 from splitnet.wire.encoding import encode_values
 from splitnet.wire.specs import TensorSpec
@@ -204,7 +204,7 @@ def test_limits() -> None:
     assert len(values_from(data, len(data))[0]) == 100
     with pytest.raises(EncodingError, match=f"{len(data)} bytes of values are over the limit of {len(data) - 1}"):
         values_from(data, len(data) - 1)
-    wide = torch.zeros(1).expand(MOST_VALUE_BYTES // 4)
+    wide = torch.zeros(1).expand(MOST_HELD_BYTES // 4)
     with pytest.raises(EncodingError, match="fewer data points"):
         value_bytes([wide])
     with pytest.raises(EncodingError, match="specs of"):
