@@ -32,23 +32,41 @@ Step = Callable[[int, int, str], None]
 
 
 def stores_below(folder: Path) -> list[Path]:
-    """Every folder with a store, `folder` itself or anywhere below it, sorted; symbolic links are not followed.
+    """Every folder with a store, `folder` itself or anywhere below it, sorted.
 
     Raises:
-        StoreError: there is none, or a folder that cannot be looked into.
+        StoreError: there is none, a symbolic link, which is not followed, or a folder that cannot be looked into.
     """
 
     def refused(error: OSError) -> None:
         raise StoreError(f"cannot look into {error.filename}: {error.strerror}; name a folder that may be read")
 
-    found = [
-        Path(place)
-        for place, _, names in os.walk(folder, onerror=refused)
-        if FILE in names and not Path(place, FILE).is_symlink()
-    ]
+    found = []
+    for place, folders, names in os.walk(folder, onerror=refused):
+        for name in (*folders, *names):
+            link = Path(place, name)
+            if link.is_symlink() and (name == FILE or (link / FILE).exists()):
+                raise StoreError(f"{link} is a symbolic link, and what it points to is not of {folder}; name that")
+        if FILE in names:
+            found.append(Path(place))
     if not found:
         raise StoreError(f"there is no {FILE} in {folder} nor below it; name a store's folder or a run's")
     return sorted(found)
+
+
+def missing_stores(run: Path, stores: Sequence[Path]) -> list[str]:
+    """Names of the APs of a run that has begun which have no store in its folder.
+
+    Args:
+        stores: those that are there.
+    """
+    for place in stores:
+        try:
+            with Store.read(place) as store:
+                return [ap.name for ap in store.rules.genesis.aps if run / ap.name not in stores]
+        except ConsensusError:  # a broken one; the next knows the members too
+            continue
+    return []
 
 
 def label(store: Path, root: Path) -> str:

@@ -6,6 +6,8 @@ JSON object and nothing else; progress goes to standard error.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -21,6 +23,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of writing to a descriptor whose file has no name here: standard output."""
 
 
 @app.callback()
@@ -47,18 +52,32 @@ def main(arguments: list[str] | None = None) -> None:
         status = typer.main.get_command(app).main(arguments, prog_name="splitnet", standalone_mode=False)
         if status == 130:  # the parser's own handling of Ctrl-C
             raise KeyboardInterrupt
+        sys.stdout.flush()  # what cannot be written is told below, and not when the interpreter has gone
     except (KeyboardInterrupt, typer.Abort):
         _end("interrupted", 130)
     except SplitnetError as error:
         if debug:
             raise
         _end(str(error), 2)
+    except BrokenPipeError:  # `| head`
+        _drop_output()
+        sys.exit(1)
+    except OSError as error:
+        if debug or error.filename is not None or error.errno not in NOT_WRITTEN:
+            raise
+        _drop_output()
+        _end(f"cannot write to standard output: {error.strerror}; send it elsewhere, or make room", 2)
     except Exception as error:
         problem = getattr(error, "format_message", None)  # the parser's own errors
         if problem is None or debug:
             raise
         _end(f"{problem().rstrip('.')}; see `splitnet --help`", 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer goes nowhere, else the interpreter would complain of it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(message: str, status: int) -> None:

@@ -131,7 +131,8 @@ def test_chains_that_part_and_other_networks_are_said(run: Run, a_run: Path) -> 
     assert "same chain up to height 1, where the chains part; the longest has height 3" in " ".join(ended.out.split())
     fill(a_run / "aps" / "3", [], consortium=OTHER)
     ended = run("chain", "verify", a_run)
-    assert ended.status == 0
+    assert ended.status == 1, "each is clean, and they do not belong together"
+    assert "BROKEN" not in ended.out
     assert "the stores are of 2 networks" in " ".join(ended.out.split())
     ended = run("chain", "verify", a_run, "--network", NETWORK)
     assert ended.status == 1
@@ -152,15 +153,49 @@ def test_the_common_height_is_what_a_walk_finds(common: int, longer: int) -> Non
     assert found.highest == max(common + longer, common + 2)
 
 
-def test_links_are_not_followed(run: Run, a_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_links_are_neither_followed_nor_passed_over(run: Run, a_run: Path, tmp_path: Path, what: str) -> None:
     fill(tmp_path / "outside", BLOCKS)
     tampered(tmp_path / "outside")
-    (a_run / "link").symlink_to(tmp_path / "outside")
-    (a_run / "file").mkdir()
-    (a_run / "file" / FILE).symlink_to(tmp_path / "outside" / FILE)
+    link = a_run / "link"
+    if what == "folder":
+        link.symlink_to(tmp_path / "outside")
+    else:
+        link.mkdir()
+        link = link / FILE
+        link.symlink_to(tmp_path / "outside" / FILE)
     ended = run("chain", "verify", a_run)
-    assert ended.status == 0
-    assert ended.out.count(": clean to height") == 3
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert f"{link} is a symbolic link" in ended.err
+
+
+def test_an_ap_of_a_run_without_a_store_is_named(run: Run, tmp_path: Path) -> None:
+    names = [ap.name for ap in CONSORTIUM.rules.genesis.aps]
+    for name in names[:-1]:
+        fill(tmp_path / name, BLOCKS)
+    assert run("chain", "verify", tmp_path).status == 0, "a folder of copied stores"
+    (tmp_path / "slots.jsonl").write_text("{}\n")
+    ended = run("chain", "verify", tmp_path)
+    assert ended.status == 1
+    assert f"{names[-1]}: MISSING; it is an AP of this run and has no store here" in ended.out
+    found = json.loads(run("chain", "verify", tmp_path, "--json").out)
+    assert (found["clean"], found["missing"]) == (False, [names[-1]])
+
+
+@pytest.mark.parametrize("command", ["verify", "export", "show"])
+def test_a_full_disk_behind_standard_output_is_one_line(a_run: Path, command: str) -> None:
+    """And not the exit status of a broken store."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "splitnet", "chain", command, a_run],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "cannot write to standard output: No space left on device; send it elsewhere" in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["verify", "show", "export"])

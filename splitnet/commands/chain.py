@@ -77,9 +77,13 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check everything from the genesis block on, every stored byte; exit status 1 where a store breaks a rule."""
-    from splitnet.chains import agreement, label, stores_below, verify_one
+    """Check everything from the genesis block on, every stored byte.
+
+    Exit status 1 where a store breaks a rule, an AP of a run has none, or the stores are of several networks.
+    """
+    from splitnet.chains import agreement, label, missing_stores, stores_below, verify_one
     from splitnet.report.chain import verdict, verified_table
+    from splitnet.running.folder import has_begun
 
     pinned = None if network is None else _network(network)
     stores = stores_below(folder)
@@ -91,9 +95,12 @@ def verify(
             outcomes.append(verify_one(place, name, time.time_ns() // 10**6, pinned, step))
         if not as_json:
             print(verdict(outcomes[-1]))  # one line, however long
+    missing = missing_stores(folder, stores) if has_begun(folder) else []
+    for name in () if as_json else missing:
+        print(f"{name}: MISSING; it is an AP of this run and has no store here")
     found = [outcome.verified for outcome in outcomes if outcome.verified is not None]
     agreed = agreement(found) if found else None
-    clean = len(found) == len(outcomes)
+    clean = len(found) == len(outcomes) and not missing and (agreed is None or agreed.networks == 1)
     if as_json:
         print_json(
             {
@@ -101,6 +108,7 @@ def verify(
                 "networks": sorted({one.network.hex() for one in found}),
                 "same_up_to_height": agreed.height if agreed else None,
                 "chains_part": agreed.parted if agreed else None,
+                "missing": missing,
                 "stores": [outcome.to_dict() for outcome in outcomes],
             }
         )

@@ -49,6 +49,12 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in RunSettings.__datacla
 MOST_LINE_BYTES = 1 << 26
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a folder is of a run of which a slot was played, so that each of its APs has a store."""
+    slots = folder / SLOTS
+    return slots.is_file() and slots.stat().st_size > 0
+
+
 class Played(msgspec.Struct, frozen=True):
     """How this host plays the scenario.
 
