@@ -60,6 +60,19 @@ class Added:
     evidence: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """The blocks at or below one of the tree, found once for all that a block holds.
+
+    Attributes:
+        aside: hashes of those that are not in the chain.
+        fork_height: of the highest that is.
+    """
+
+    aside: frozenset[bytes]
+    fork_height: int
+
+
 class Chain:
     """Valid blocks by hash, the head, and orphans."""
 
@@ -114,20 +127,24 @@ class Chain:
     def in_chain(self, entry: Entry) -> bool:
         return self.at(entry.height) is entry
 
-    def recorded(self, key: EntryKey, upto: Entry | None = None) -> Entry | None:
-        """The block that holds this, at or below `upto` (the head by default)."""
-        holders = self._holders.get(key)
-        if not holders:
-            return None
-        return next((entry for entry in holders if self._is_below(entry, upto or self.head)), None)
+    def recorded(self, key: EntryKey) -> Entry | None:
+        """The block of the chain that holds this."""
+        return self._holder(key, self._branch(self.head))
 
-    def _is_below(self, entry: Entry, upto: Entry) -> bool:
+    def _branch(self, upto: Entry) -> _Branch:
+        aside = set()
         while not self.in_chain(upto):
-            if upto is entry:
-                return True
+            aside.add(upto.hash)
             assert upto.parent is not None
             upto = upto.parent
-        return entry.height <= upto.height and self.in_chain(entry)
+        return _Branch(frozenset(aside), upto.height)
+
+    def _holder(self, key: EntryKey, branch: _Branch) -> Entry | None:
+        """The block of a branch that holds this."""
+        for entry in self._holders.get(key, ()):
+            if entry.hash in branch.aside or (entry.height <= branch.fork_height and self.in_chain(entry)):
+                return entry
+        return None
 
     def add(self, block: Block, now_ms: int) -> Added:
         """Validate a block and put it where it belongs.
@@ -182,9 +199,12 @@ class Chain:
         standing = self._standings(head, body, body.slot, miner)[0][miner]
         return make_header(self.rules, head.place, body, miner, time_ms, standing)
 
-    def holds(self, signed: SignedReceipt, upto: Entry | None = None) -> bool:
-        """Whether a block at or below `upto` (the head by default) holds this receipt, byte for byte."""
-        holder = self.recorded(("receipt", signed.key), upto)
+    def holds(self, signed: SignedReceipt) -> bool:
+        """Whether a block of the chain holds this receipt, byte for byte."""
+        return self._holds(signed, self._branch(self.head))
+
+    def _holds(self, signed: SignedReceipt, branch: _Branch) -> bool:
+        holder = self._holder(("receipt", signed.key), branch)
         return holder is not None and holder.records["receipt", signed.key] == leaf_hash(encode(signed))
 
     def validate_new(self, body: Body, parent: Entry) -> None:
@@ -196,14 +216,15 @@ class Chain:
             RecordedTwiceError: the chain holds some of the body already.
             FraudProofError: a void of a receipt that it does not hold, byte for byte.
         """
+        branch = self._branch(parent)
         for key in body.records():
-            if holder := self.recorded(key, parent):
+            if holder := self._holder(key, branch):
                 kind, (slot, twin) = key
                 raise RecordedTwiceError(
                     f"the {kind} of slot {slot} and device {twin} stands in block {holder.height} already"
                 )
         for void in body.voids:
-            if not self.holds(void.signed, parent):
+            if not self._holds(void.signed, branch):
                 slot, twin = void.key
                 raise FraudProofError(
                     f"a void of slot {slot} and device {twin}: the chain below holds no such receipt"
@@ -235,14 +256,14 @@ class Chain:
 
         A fraud proof takes hold with the block that holds it; a void takes back only what was counted.
         """
-        now = list(parent.standings)
+        now, branch = list(parent.standings), self._branch(parent)
         suspended = self.rules.genesis.audit.suspended_slots
         for fraud in body.frauds:
             liar = fraud.signed.receipt.ap
             now[liar] = replace(now[liar], suspended_to=max(now[liar].suspended_to, slot + suspended))
         for void in body.voids:
             receipt = void.signed.receipt
-            holder = self.recorded(("receipt", void.key), parent)
+            holder = self._holder(("receipt", void.key), branch)
             if holder is not None and _counted(holder, void.signed):
                 owed = now[receipt.ap].owed_flops + top_flops(self.rules, receipt)
                 now[receipt.ap] = replace(now[receipt.ap], owed_flops=owed)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import msgspec
 import pytest
 
+from splitnet.consensus.block import EntryKey
 from splitnet.consensus.errors import (
     AheadError,
     ConsensusError,
@@ -13,7 +17,8 @@ from splitnet.consensus.errors import (
     SlotError,
     TimeError,
 )
-from tests.consensus.trees import CONSORTIUM, a_chain, line, place_of
+from splitnet.consensus.validation import Place
+from tests.consensus.trees import CONSORTIUM, RULES, a_chain, line, place_of
 from tests.consortium import NOW_MS, STARTED_MS, Contents
 
 # --- place
@@ -116,3 +121,37 @@ def test_each_branch_may_record_it() -> None:
     aside = CONSORTIUM.block(7, 2, body, parent=place_of(theirs[0]))
     chain.add(aside, NOW_MS)
     assert place_of(aside).hash in chain
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_holds_what_below_is_what_a_walk_finds(seed: int) -> None:
+    """In random trees, in which several branches hold the same receipts."""
+    chance, chain = random.Random(seed), a_chain()
+    places = [Place.of_genesis(RULES)]
+    for _ in range(25):
+        parent = chance.choice(places[-6:])
+        slot = parent.slot + 1
+        walked = chain.get(parent.hash)
+        below = set[EntryKey]()
+        while walked is not None:
+            below |= walked.records.keys()
+            walked = walked.parent
+        free = [
+            key
+            for key in itertools.product(range(max(0, slot - 3), slot + 1), (0, 1, 3))
+            if ("receipt", key) not in below
+        ]
+        chosen = sorted(chance.sample(free, min(2, len(free))))
+        block = CONSORTIUM.block(slot, 2, Contents(tuple(CONSORTIUM.receipt(*key) for key in chosen)), parent=parent)
+        chain.add(block, NOW_MS)
+        places.append(place_of(block))
+    keys: set[EntryKey] = {key for place in places if (entry := chain.get(place.hash)) for key in entry.records}
+    assert len(keys) > 15
+    for place in places:
+        entry = chain.get(place.hash)
+        assert entry is not None
+        for key in keys:
+            walked = entry
+            while walked is not None and key not in walked.records:
+                walked = walked.parent
+            assert chain._holder(key, chain._branch(entry)) is walked
