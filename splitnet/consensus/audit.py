@@ -11,7 +11,9 @@ of these. What proves nothing: evidence that is missing or was changed on the wa
 re-execution that fails.
 
 Does not know: whether the activation came from the batch (its bottom is not run again), and outputs that jump: labels
-or sorted boxes may differ between honest machines by more than any tolerance. Sign logits instead.
+or sorted boxes may differ between honest machines by more than any tolerance. Sign logits instead. A device and a
+gateway that search for an activation whose sums cancel, or overflow half way, can make machines of different kinds
+differ by more than the tolerance, and so blame an honest AP; machines of one kind agree to the bit.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from splitnet.consensus.values import values_from
 
 PUBLISH_BEYOND = 2
 """Tolerances beyond which a verifier accuses; others accept beyond 1."""
+NEAR_OVERFLOW = 1 / 16
+"""Of a dtype's largest number: no result of a trained net is beyond that by itself."""
 
 Reexecute: TypeAlias = Callable[[Receipt, list[Any]], Sequence[Any]]
 """The output leaves of a receipt's top for the activation's values.
@@ -117,7 +121,8 @@ def validated(receipt: Receipt, evidence: Evidence) -> tuple[bytes, bytes]:
 def deviation(disclosed: Sequence[Any], again: Sequence[Any]) -> float:
     """Largest difference of two results, tensor by tensor relative to the largest absolute value of the second.
 
-    Numbers that are not finite must be the same at the same places. Infinite where kinds, shapes, dtypes or plain
+    Numbers that are not finite must be the same at the same places, unless the second comes near to overflow: then it
+    is the order of a sum that decides, and such places show nothing. Infinite where kinds, shapes, dtypes or plain
     values differ, or any number that is not floating.
     """
     if len(disclosed) != len(again):
@@ -135,7 +140,9 @@ def _leaf_deviation(one: Any, other: Any) -> float:
     theirs, ours = _real(one), _real(other)
     odd = ~ours.isfinite()
     if not torch.equal(odd, ~theirs.isfinite()) or not _same_odd(theirs[odd], ours[odd]):
-        return math.inf
+        if not _overflows(other, ours):
+            return math.inf
+        odd |= ~theirs.isfinite()
     return _relative(theirs[~odd], ours[~odd], exact=not (one.is_floating_point() or one.is_complex()))
 
 
@@ -145,6 +152,13 @@ def _real(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_complex():
         return torch.view_as_real(tensor.to(torch.complex128).resolve_conj())
     return tensor.to(torch.float64) if tensor.is_floating_point() else tensor
+
+
+def _overflows(tensor: torch.Tensor, numbers: torch.Tensor) -> bool:
+    """Whether its numbers are so large, or not finite, that rounding decides which of them are."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return False
+    return not bool((numbers.abs() <= torch.finfo(tensor.dtype).max * NEAR_OVERFLOW).all())
 
 
 def _same_odd(theirs: torch.Tensor, ours: torch.Tensor) -> bool:

@@ -88,10 +88,12 @@ def validate_plan_shape(rules: Rules, plan: CutPlan) -> None:
     for twin, (cut, model) in enumerate(zip(plan.cuts, rules.models, strict=True)):
         if cut > model.last_cut:
             raise PlanError(f"a plan with cut {cut} for device {twin}, whose model has {model.last_cut} layers")
-    for number, ap in enumerate(genesis.aps):
-        given = sum(share for share, of in zip(plan.shares, genesis.ap_of, strict=True) if of == number)
-        if given > MILLION:
-            raise PlanError(f"the shares on {ap.name} add up to {given / MILLION} of its speed, at most 1")
+    given = [0] * len(genesis.aps)
+    for share, ap in zip(plan.shares, genesis.ap_of, strict=True):
+        given[ap] += share
+    for member, shares in zip(genesis.aps, given, strict=True):
+        if shares > MILLION:
+            raise PlanError(f"the shares on {member.name} add up to {shares / MILLION} of its speed, at most 1")
 
 
 def _digest(rules: Rules, plan: CutPlan) -> bytes:
