@@ -27,6 +27,7 @@ from splitnet.consensus.plan import CutPlan, sign_plan
 from splitnet.controller.policy import Policy, State
 from splitnet.controller.slot import Network, Observation, SlotPlan
 from splitnet.emulation import Emulation
+from splitnet.errors import WorkerError
 from splitnet.machines.assignment import Assignment
 from splitnet.machines.crew import Crew
 from splitnet.machines.messages import (
@@ -57,6 +58,8 @@ from splitnet.slot_record import Mined, Reading, SlotRecord, SlotTimes, Twin
 from splitnet.slowness import Slowness, slowness_of
 
 BLOCK_DEADLINE_FACTOR, BLOCK_DEADLINE_S = 60.0, 30.0
+AGREE_EVERY_S, AGREE_DEADLINE_S = 0.02, 30.0
+"""For APs that won a slot at the same time, and hear of the other's block."""
 """A block that takes that many times longer than expected has a defect, not bad luck: e^-60."""
 
 Step = Callable[[str], None]
@@ -248,10 +251,20 @@ class Testbed:
         self._crew.ask_all([*self._crew.aps, *self._crew.gateways], message, Done)
 
     def _mine(self, slot: int, plan: SlotPlan) -> list[Block]:
-        """All APs mine until one has won; the block of each AP's chain."""
+        """All APs mine until one has won; the block, as each AP tells it. Raises WorkerError."""
         self._crew.ask_all(self._crew.aps, Mine(slot), Done)
         deadline_s = BLOCK_DEADLINE_S + BLOCK_DEADLINE_FACTOR * plan.frequencies.block_s
-        return self._crew.ask_all(self._crew.aps, AwaitBlock(slot, deadline_s), Block)
+        blocks = self._crew.ask_all(self._crew.aps, AwaitBlock(slot, deadline_s), Block)
+        agreed_by_s = time.monotonic() + AGREE_DEADLINE_S
+        while len({block.hash for block in blocks}) > 1 and time.monotonic() < agreed_by_s:  # two won at once
+            time.sleep(AGREE_EVERY_S)
+            blocks = self._crew.ask_all(self._crew.aps, AwaitBlock(slot, deadline_s), Block)
+        if len({block.hash for block in blocks}) > 1:
+            raise WorkerError(
+                f"the APs follow different chains {AGREE_DEADLINE_S:g} s after slot {slot}: are they cut off from "
+                f"each other? Whom they dropped: {sorted({drop for block in blocks for drop in block.dropped})}"
+            )
+        return blocks
 
 
 def _rate_bps(probe: Transfer) -> float:

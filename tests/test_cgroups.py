@@ -134,11 +134,19 @@ def test_an_actuator_over_a_group_of_version_1(tmp_path: Path) -> None:
         path.write_text("")
     actuator = CgroupActuator(root=root)
     actuator.set("g0", 0.05)
-    written = {name: path.read_text() for name, path in files.items()}
-    assert written["cpu.cfs_period_us"] == "20000"
-    assert written["cpu.cfs_quota_us"].startswith("1000")  # the kernel's file holds the last write alone
-    result, use = actuator.run("g0", thrice)
+    assert files["cpu.cfs_quota_us"].read_text().startswith("-1"), "none between pieces of work"
+
+    def looking(pause: Pause) -> str:
+        assert files["cpu.cfs_period_us"].read_text() == "20000"
+        assert files["cpu.cfs_quota_us"].read_text().startswith("1000")  # the kernel's file holds the last alone
+        return thrice(pause)
+
+    result, use = actuator.run("g0", looking)
     assert result == "done"
+    assert files["cpu.cfs_quota_us"].read_text().startswith("-1")
+    with pytest.raises(ZeroDivisionError):
+        actuator.run("g0", lambda pause: 1 // 0)
+    assert files["cpu.cfs_quota_us"].read_text().startswith("-1")
     assert (use.lane, use.asked) == ("g0", 0.05)
     assert use.achieved == pytest.approx(use.cpu_s / use.wall_s)
     with pytest.raises(SettingsError, match="lane g1 cannot be beside g0: a quota is of a whole process"):
@@ -152,7 +160,8 @@ def test_an_actuator_over_a_group_of_version_1(tmp_path: Path) -> None:
         SettingsError, match=r"a quota of 5000 us in 10000 us \(0\.5 of one core\) is refused \(No such"
     ):
         actuator.set("g0", 0.5)
-    assert actuator.run("g0", lambda pause: None)[1].asked == 0.05
+    files["cpu.cfs_period_us"].write_text("")
+    assert actuator.run("g0", lambda pause: None)[1].asked == 0.05, "what was asked before holds"
 
 
 def test_a_process_that_cannot_be_moved_leaves_no_group(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def test_scenarios_that_cannot_be_played_are_one_line(
     assert message in refused(run, toys)
 
 
+def test_a_quota_cannot_hold_two_lanes_of_an_ap(run: Run, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitnet.running.preparing.why_not", lambda name: None)
+    toys.write_text(changed(TINY, ("count = 2\nfrequency_hz", "count = 3\nfrequency_hz")))
+    said = refused(run, toys, "--actuator", "cgroup")
+    assert "AP 0 has 2 gateways, each with its own share; use --actuator pacing" in said
+
+
 def test_more_cores_than_there_are_are_refused_where_asked(run: Run, toys: Path) -> None:
     toys.write_text(changed(TINY, *MANY, FAST))
     said = refused(run, toys, "--strict")

@@ -169,7 +169,9 @@ class Ap:
             )
             return live
 
-        return self._halves.costs(own, self._cuts, values, self._actuator, CALIBRATION)
+        costs = self._halves.costs(own, self._cuts, values, self._actuator, CALIBRATION)
+        self._actuator.release(CALIBRATION)
+        return costs
 
     def _infer(self, gateway: int, upload: Upload, received: Received[Message]) -> Answer:
         plan = self._plan_of(upload.slot).plan

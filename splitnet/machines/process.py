@@ -42,6 +42,7 @@ from splitnet.resident import ResidentModel
 from splitnet.runtime.actuators import make_actuator
 from splitnet.runtime.address import Address
 from splitnet.runtime.connection import Received
+from splitnet.runtime.speed import Actuator
 from splitnet.runtime.worker import end_with_stdin, interrupt_by_signal
 
 
@@ -67,12 +68,13 @@ def main() -> None:
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     signal.signal(signal.SIGTERM, interrupt_by_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which closes our input
-    threading.Thread(target=end_with_stdin, daemon=True).start()
+    kept = contextlib.ExitStack()  # a quota outlives its process
+    threading.Thread(target=end_with_stdin, args=(kept,), daemon=True).start()
     torch.set_num_threads(1)
     fused_attention_off()
     try:
-        with contextlib.ExitStack() as stack:
-            print(json.dumps(_start(role, number, read_assignment(path), host, stack)), flush=True)
+        with kept, contextlib.ExitStack() as stack:
+            print(json.dumps(_start(role, number, read_assignment(path), host, stack, kept)), flush=True)
             gc.collect()
             gc.freeze()  # models stay; the collector need not walk them in the middle of an inference
             threading.Event().wait()
@@ -86,16 +88,23 @@ def main() -> None:
     os._exit(0)
 
 
-def _start(role: str, number: int, assignment: Assignment, host: str, stack: contextlib.ExitStack) -> dict[str, int]:
+def _start(
+    role: str,
+    number: int,
+    assignment: Assignment,
+    host: str,
+    stack: contextlib.ExitStack,
+    kept: contextlib.ExitStack,
+) -> dict[str, int]:
     folder = Path(assignment.folder)
     rules, token = load_network(folder), run_token()
     more: dict[str, int] = {}
     if role == "devices":
         handler = _devices(assignment, rules, token, stack)
     elif role == "gateway":
-        handler = _gateway(number, assignment, rules, token, stack)
+        handler = _gateway(number, assignment, rules, token, stack, _actuator(assignment, kept))
     elif role == "ap":
-        handler, more["node"] = _ap(number, assignment, rules, token, host, stack)
+        handler, more["node"] = _ap(number, assignment, rules, token, host, stack, kept)
     else:
         raise SettingsError(f"role {role!r} is unknown: devices, gateway or ap")
     service = Service(f"{role} {number}", host, token, handler, begin=lambda: torch.set_num_threads(1))
@@ -128,10 +137,21 @@ def _devices(assignment: Assignment, rules: Rules, token: str, stack: contextlib
     return _Joining("devices", join)
 
 
-def _gateway(number: int, assignment: Assignment, rules: Rules, token: str, stack: contextlib.ExitStack) -> Handler:
-    key, models = _key(assignment, rules.genesis.gateways[number].name), _models(assignment)
+def _actuator(assignment: Assignment, kept: contextlib.ExitStack) -> Actuator:
     actuator = make_actuator(assignment.actuator)
-    stack.callback(actuator.close)
+    kept.callback(actuator.close)
+    return actuator
+
+
+def _gateway(
+    number: int,
+    assignment: Assignment,
+    rules: Rules,
+    token: str,
+    stack: contextlib.ExitStack,
+    actuator: Actuator,
+) -> Handler:
+    key, models = _key(assignment, rules.genesis.gateways[number].name), _models(assignment)
     actuator.set(LANE, assignment.gateway_speed[number])
 
     def join(addresses: list[Address]) -> Handler:
@@ -144,12 +164,16 @@ def _gateway(number: int, assignment: Assignment, rules: Rules, token: str, stac
 
 
 def _ap(
-    number: int, assignment: Assignment, rules: Rules, token: str, host: str, stack: contextlib.ExitStack
+    number: int,
+    assignment: Assignment,
+    rules: Rules,
+    token: str,
+    host: str,
+    stack: contextlib.ExitStack,
+    kept: contextlib.ExitStack,
 ) -> tuple[Handler, int]:
     """Its handler, and the port of its node."""
     key, models = _key(assignment, rules.genesis.aps[number].name), _models(assignment)
-    actuator = make_actuator(assignment.actuator)
-    stack.callback(actuator.close)
     folder = Path(assignment.folder) / rules.genesis.aps[number].name
     store = Store.open(folder, rules.network) if folder.exists() else Store.create(folder, rules)
     stack.enter_context(store)
@@ -157,6 +181,7 @@ def _ap(
     keepers = Keepers(token)
     stack.callback(keepers.close)
     node = stack.enter_context(Node(store, key, Address(host, 0), (), reexecutor.run, find_value=keepers.find))
+    actuator = _actuator(assignment, kept)  # after the mining process began, which keeps its own rate
     speed, hash_rate = assignment.ap_speed[number], assignment.ap_hash_rate[number]
     ap = Ap(rules, number, key, models, assignment.cuts, actuator, speed, hash_rate, node, keepers, reexecutor)
     return ap.handle, node.address.port

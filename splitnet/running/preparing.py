@@ -39,9 +39,11 @@ from splitnet.resident import ResidentModel
 from splitnet.running.settings import RunSettings
 from splitnet.runtime.actuators import why_not
 from splitnet.runtime.core_plan import CorePlan, EmulatedMachine, Role, plan_cores
+from splitnet.runtime.speed import Pacing
 from splitnet.scenario import Scenario, scenario_from
 from splitnet.scenario.loading import find, read
 from splitnet.scenario.network import drawn
+from splitnet.scenario.values import connected
 
 HASHING_S = 0.5
 """For which one core is watched as it mines; its rate then holds for all blocks."""
@@ -78,10 +80,17 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
     return scenario
 
 
-def check_here(settings: RunSettings) -> None:
-    """Raises SettingsError where this machine does not offer the actuator."""
+def check_here(settings: RunSettings, scenario: Scenario) -> None:
+    """Raises SettingsError where this machine does not offer the actuator, or that not for each lane of an AP."""
     if reason := why_not(settings.actuator):
         raise SettingsError(f"--actuator {settings.actuator}: {reason}")
+    file = scenario.file
+    lanes = np.bincount(connected(file.gateways.ap, file.gateways.count, file.aps.count))
+    if settings.actuator != Pacing.name and lanes.max() > 1:
+        raise SettingsError(
+            f"--actuator {settings.actuator} holds a whole process at one speed, and AP {lanes.argmax()} has "
+            f"{lanes.max()} gateways, each with its own share; use --actuator {Pacing.name}, or more APs"
+        )
 
 
 def core_plan(scenario: Scenario, strict: bool = False) -> CorePlan:

@@ -125,7 +125,7 @@ def open_run(
     Raises:
         SettingsError: settings that this machine cannot keep, or a folder that cannot be had.
     """
-    check_here(settings)
+    check_here(settings, scenario)
     if resume is None:
         if settings.rate_trace is not None:
             read_trace(Path(settings.rate_trace))

@@ -5,8 +5,9 @@ name holds the process it was made for and when that one started. The period is 
 inference runs through unthrottled. The kernel takes no quota below 1 ms, so that below 0.1 of a core it is the period
 that grows, up to 1 s.
 
-A quota is of the whole process, so there is one lane. It lets the first quota of each period through at full speed:
-work that is shorter than that is not slowed.
+A quota is of the whole process, so there is one lane, and it is there only while that works: what else the process
+does, such as listening to others, goes on at full speed in between. It lets the first quota of each period through at
+full speed: work that is shorter than that is not slowed.
 """
 
 from __future__ import annotations
@@ -119,6 +120,12 @@ class CpuGroup:
                 f"({error.strerror}): a group above {self.folder} may have less; give a lower fraction, or {_WAY_OUT}"
             ) from error
 
+    def lift(self) -> None:
+        """No quota any more."""
+        name, nothing = ("cpu.max", "max") if self._hierarchy.version == 2 else ("cpu.cfs_quota_us", "-1")
+        with contextlib.suppress(OSError):
+            _write(self.folder / name, nothing)
+
     def close(self) -> None:
         """The process goes back where it was, and the group away."""
         if not self.folder.exists():
@@ -171,14 +178,19 @@ class CgroupActuator(Actuator):
         self._group = CpuGroup(hierarchy, os.getpid(), root)
 
     def set(self, lane: str, fraction: float) -> None:
-        """At once, also for work that is under way."""
+        """Also asks the kernel whether it would take it."""
         self._fractions.check(lane, fraction)
         self._group.set(fraction)
+        self._group.lift()
         self._fractions.set(lane, fraction)
 
     def run(self, lane: str, work: Work[Result]) -> tuple[Result, Use]:
         asked = self._fractions.of(lane)
-        result, cpu_s, wall_s = unhindered(self._clock, work)
+        self._group.set(asked)
+        try:
+            result, cpu_s, wall_s = unhindered(self._clock, work)
+        finally:
+            self._group.lift()
         return result, Use(lane, asked, cpu_s / wall_s, cpu_s, wall_s)
 
     def close(self) -> None:

@@ -148,6 +148,11 @@ class Actuator(ABC):
     """
 
     name: str
+    _fractions: Fractions
+
+    def release(self, lane: str) -> None:
+        """It works no more, so that another may take its place; nothing where it never did."""
+        self._fractions.forget(lane)
 
     @abstractmethod
     def set(self, lane: str, fraction: float) -> None:
@@ -192,6 +197,11 @@ class Fractions:
         self.check(lane, fraction)
         with self._lock:
             self._of[lane] = fraction
+
+    def forget(self, lane: str) -> None:
+        """Nothing where it is not there."""
+        with self._lock:
+            self._of.pop(lane, None)
 
     def of(self, lane: str) -> float:
         """Raises SettingsError where none was set."""

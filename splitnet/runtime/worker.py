@@ -300,9 +300,15 @@ def interrupt_by_signal(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def end_with_stdin() -> None:
-    """End when the process that launched us is gone: its end of the pipe closes with it."""
+def end_with_stdin(leave: contextlib.ExitStack | None = None) -> None:
+    """End when the process that launched us is gone: its end of the pipe closes with it.
+
+    Args:
+        leave: what must not outlive the process, and is closed at once.
+    """
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
+    if leave is not None:
+        leave.close()
     os._exit(0)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from splitnet.running.folder import MANIFEST, SLOTS, read_records
+from splitnet.runtime.actuators import why_not
+from splitnet.runtime.cgroups import find_hierarchy, remove_leftovers
 from tests.commands import Run
 from tests.running import TINY, lines, started
 from tests.simulations import DEADLINE_S, descendants, processes, until
@@ -93,6 +95,17 @@ def test_a_run_ends_with_verified_chains_and_equal_results(run: Run, toys: Path,
         assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
         assert message in ended.err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(why_not("cgroup") is not None, reason=str(why_not("cgroup")))
+def test_a_run_with_quotas_leaves_no_group(run: Run, toys: Path, tmp_path: Path) -> None:
+    """A machine's quota ends with its process, which here ends because its launcher has closed the pipe to it."""
+    ended = run("run", toys, "-o", tmp_path / "out", "--actuator", "cgroup", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    told = json.loads(ended.out)
+    assert (told["equal_results"], told["verified"]) == (True, True)
+    assert [one["count"] for one in told["achieved"]["speeds"]] == [3, 3, 3, 3]
+    assert remove_leftovers(find_hierarchy()) == []
 
 
 def test_an_interrupted_run_goes_on(run: Run, toys: Path, tmp_path: Path) -> None:
