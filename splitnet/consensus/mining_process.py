@@ -152,7 +152,7 @@ class MiningProcess:
     def wait(self, timeout_s: float) -> Found | None:
         """The nonce, as soon as there is one; None after the time-out. Each nonce is returned once."""
         end_s = time.monotonic() + timeout_s
-        while _readable(self.fileno(), end_s - time.monotonic()):
+        while readable(self.fileno(), end_s - time.monotonic()):
             frame = self._next_found()
             if frame is None:
                 raise WorkerError(self._last_words())
@@ -201,7 +201,7 @@ class MiningProcess:
     def _ask(self, kind: int, deadline_s: float) -> Effort:
         number = self._send(kind)
         end_s = time.monotonic() + deadline_s
-        while _readable(self._channel.fileno(), end_s - time.monotonic()):
+        while readable(self._channel.fileno(), end_s - time.monotonic()):
             frame = _receive(self._channel, _ANSWER.size)
             if not frame:
                 raise WorkerError(self._last_words())
@@ -245,7 +245,7 @@ class MiningProcess:
         return f"the mining process ended with status {status}: {lines[-1] if lines else 'it said nothing'}"
 
 
-def _readable(descriptor: int, timeout_s: float) -> bool:
+def readable(descriptor: int, timeout_s: float) -> bool:
     """Whether it became readable in time; an end counts. (Unlike select, poll takes any descriptor.)"""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

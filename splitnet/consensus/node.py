@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
-import select
 import threading
 import time
 from collections import deque
@@ -43,14 +42,14 @@ from splitnet.consensus.instructions import (
     ValueStored,
 )
 from splitnet.consensus.messages import BlockBytes, Message, NotHere, Said, Value
-from splitnet.consensus.mining_process import Effort
+from splitnet.consensus.mining_process import Effort, readable
 from splitnet.consensus.peers import Peers
 from splitnet.consensus.plan import SignedPlan, validate_plan
 from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
 from splitnet.consensus.receipt_memory import ReceiptMemory
 from splitnet.consensus.slot_mining import SlotMining
 from splitnet.consensus.store import Store, load_chain
-from splitnet.errors import SettingsError, SplitnetError
+from splitnet.errors import SettingsError, SplitnetError, WorkerError
 from splitnet.runtime.address import Address
 
 CLOSE_DEADLINE_S = 10.0
@@ -280,9 +279,13 @@ class Node:
                 self._do(instruction)
         except StoreError as error:
             self._fail(error)
+        except WorkerError as error:  # the mining process's, when the head moves: no peer is to blame
+            self._fail(_mining_ended(error))
 
     def _fail(self, error: SplitnetError) -> None:
         """Nothing can be promised any more: nobody is served, nothing is mined."""
+        if self._failure is not None:  # what came first is the cause
+            return
         self._failure = error
         self._closing.set()
         self._drawn.put(None)
@@ -368,15 +371,14 @@ class Node:
     def _mine(self) -> None:
         while not self._closing.is_set():
             try:
-                if select.select([self._mining], [], [], TICK_S)[0]:
+                if readable(self._mining.fileno(), TICK_S):
                     with self._lock:
                         if (block := self._mining.found()) is not None:
                             self._mined(block)
             except (SplitnetError, OSError) as error:
                 with self._lock:
                     if not self._closing.is_set():
-                        self._failure = SplitnetError(f"mining has ended: {error}")
-                        self._moved.notify_all()
+                        self._fail(_mining_ended(error))
                 return
 
     def _mined(self, block: Block) -> None:
@@ -385,3 +387,7 @@ class Node:
     def _check_running(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _mining_ended(error: Exception) -> SplitnetError:
+    return SplitnetError(f"mining has ended: {error}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from splitnet.consensus.node import Node, wall_clock_ms
 from splitnet.consensus.receipt import value_digest
 from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 from splitnet.consensus.store import Store
-from splitnet.errors import ProtocolError, SettingsError
+from splitnet.errors import ProtocolError, SettingsError, SplitnetError
 from splitnet.runtime.address import Address
 from splitnet.runtime.connection import Connection, PeerGoneError
 from tests.consortium import NOW_MS, Consortium, a_key, no_models, real_time_rules, some_rules
@@ -438,6 +440,30 @@ def test_a_damaged_store_is_not_the_peers_fault(
     assert node.status().dropped == ()
 
 
+@pytest.mark.parametrize("slot", [0, 9])
+def test_a_mining_process_that_is_killed_ends_the_node_and_is_no_peers_fault(
+    stack: contextlib.ExitStack, tmp_path: Path, slot: int
+) -> None:
+    """Whoever sees it first: its own thread, or the block of a peer that ends what is mined."""
+    node = a_node(stack, tmp_path, 0)
+    channel = as_ap(node, 1)
+    until(lambda: node.status().peers == ("ap-1",), "connected")
+    process = node._mining._process
+    with node._lock:
+        node.mine(slot, CONSORTIUM.plan(slot), 0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        process._process.wait(DEADLINE_S)
+        if slot == 0:
+            node._heard(1, BlockBytes(bytes(32)), encode(CONSORTIUM.block(0, 1)))
+    until(lambda: node.status().failure, "it has failed")
+    assert node.status().failure == "mining has ended: the mining process ended with status -9: it said nothing"
+    until_gone(channel)
+    channel.close()
+    assert (node.status().peers, node.status().dropped) == ((), ())
+    with pytest.raises(SplitnetError, match="mining has ended"):
+        node.wait_slot(9, DEADLINE_S)
+
+
 def test_a_clock_set_back_while_mining_does_not_lose_the_block(tmp_path: Path) -> None:
     behind_ms = 0
     with (
@@ -445,7 +471,7 @@ def test_a_clock_set_back_while_mining_does_not_lose_the_block(tmp_path: Path) -
         Node(store, a_key("ap", 0), LOOPBACK, (), no_models, clock_ms=lambda: wall_clock_ms() - behind_ms) as node,
     ):
         node.mine(0, CONSORTIUM.plan(0), 500.0)
-        behind_ms = 8000
+        behind_ms = 3_600_000  # far more than mining may take
         until(lambda: node.status().not_judged, "it is told")
         assert "this clock was set back" in node.status().not_judged[0]
         assert node.status().height == 0
