@@ -45,7 +45,7 @@ from tests.scenarios import DEFAULT, TINY, changed, refused, tiny
         ([("u_min = 0.1", "u_min = 0.6")], "line 42: c6.u_min = 0.6 must be at most c6.u_max, which is 0.5"),
         (
             [("energy_j = 100", "energy_j = 100\nap = [0]")],
-            "gateways.ap = [0] must name a AP for each of the 2 gateways: gateway 1 has none",
+            "gateways.ap = [0] must name one AP for each of the 2 gateways: gateway 1 has none",
         ),
         (
             [("energy_j = 100", "energy_j = 100\nap = [0, []]")],

@@ -108,9 +108,9 @@ def _connections(
         return
     to, there = ("gateway", file.gateways.count) if of == "device" else ("AP", file.aps.count)
     if len(links) < count:
-        yield path, f"must name a {to} for each of the {count} {of}s: {of} {len(links)} has none"
+        yield path, f"must name one {to} for each of the {count} {of}s: {of} {len(links)} has none"
     elif len(links) > count:
-        yield path, f"must name a {to} for each of the {count} {of}s, it names {len(links)}"
+        yield path, f"must name one {to} for each of the {count} {of}s, it names {len(links)}"
     outside = [place for place, link in enumerate(links) if link >= there]
     if outside:
         yield (
