@@ -45,6 +45,7 @@ class LaunchedProcess:
             wrap: the command that runs a command somewhere else, such as in a network namespace.
         """
         self.name = name
+        self._is_ready = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             wrap([sys.executable, "-m", *command]),
@@ -78,6 +79,7 @@ class LaunchedProcess:
                     raise WorkerError(self.last_words())
                 line += part
         found: dict[str, Any] = json.loads(line)
+        self._is_ready = True
         return found
 
     def ended(self) -> bool:
@@ -85,8 +87,10 @@ class LaunchedProcess:
         return self._process.poll() is not None
 
     def stop(self) -> None:
-        """End the process and wait for its end."""
+        """End the process and wait for its end; one that is not ready yet does not look at its input."""
         process = self._process
+        if not self._is_ready:
+            process.terminate()
         if process.stdin is not None:
             process.stdin.close()
         for end in (process.terminate, process.kill):

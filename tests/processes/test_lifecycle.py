@@ -18,6 +18,7 @@ import torch
 from splitnet.cli import main
 from splitnet.errors import WorkerError
 from splitnet.models.reference import ModelRef
+from splitnet.runtime import launch
 from splitnet.runtime.client import Client
 from splitnet.runtime.messages import Connect, Connected, Measure, Measured
 
@@ -103,6 +104,16 @@ def test_launched_workers_end_when_their_owner_is_killed() -> None:
             owner.stdout.close()
         for pid in filter(runs, workers):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_process_that_is_not_ready_is_ended_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It imports and does not look at its input yet; Ctrl-C at the start of a run waited for each of them."""
+    monkeypatch.setattr(launch, "STOP_DEADLINE_S", DEADLINE_S)
+    process = launch.LaunchedProcess("sleeper", ["timeit", "-n", "1", "import time; time.sleep(600)"], "token")
+    start_s = time.monotonic()
+    process.stop()
+    assert process.ended()
+    assert time.monotonic() - start_s < DEADLINE_S
 
 
 def _stat(pid: int) -> list[str]:
