@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from splitnet.errors import SettingsError
+from splitnet.files import replacing
 from splitnet.models.reference import ModelRef
 
 MOST_BYTES = 1 << 24
@@ -43,7 +44,9 @@ class Assignment(msgspec.Struct, frozen=True):
     images: str | None = None
 
     def write(self, path: Path) -> None:
-        path.write_bytes(msgspec.json.encode(self))
+        """Whole or not at all. Raises SettingsError where the disk refuses."""
+        with replacing(path, "make room and go on with --resume") as temporary:
+            temporary.write_bytes(msgspec.json.encode(self))
 
 
 def read_assignment(path: Path) -> Assignment:
