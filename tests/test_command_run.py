@@ -62,7 +62,7 @@ def test_bad_options_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('model = "toy_chain"', 'model = "toy_chian"'), "'toy_chian'"),
+        (('model = "toy_chain"', 'model = "toy_chian"'), "toys.toml: dnn.toy: no model 'toy_chian'"),
         (
             ('model = "toy_chain"', 'model = "toy_multi"'),
             "dnn.toy: toy_multi takes torch.float32, torch.float32, and a",

@@ -214,7 +214,8 @@ def test_where_a_run_without_chains_goes_on(begun: RunFolder) -> None:
         ({"link_backend": "radio"}, "--link-backend radio is unknown; give user or kernel"),
         ({"audit_millionths": 1_000_001}, "--audit 1.000001 is outside 0..1"),
         ({"fair_gamma": 0.5}, "--fair-gamma is for wtcm-fair and wtcm-fair-c6; dpra takes none"),
-        ({"policy": "wtcm-fair", "fair_gamma": 1.5}, "--fair-gamma 1.5 is outside 0..1, as a chain can have it"),
+        ({"policy": "wtcm-fair", "fair_gamma": 1.5}, "--fair-gamma 1.5 is outside 1e-43..1, as a chain can have it"),
+        ({"policy": "wtcm-fair", "fair_gamma": 1e-44}, "--fair-gamma 1e-44 is outside 1e-43..1, as a chain can have"),
     ],
 )
 def test_settings_out_of_range_are_one_line(changes: dict[str, Any], message: str) -> None:

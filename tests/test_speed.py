@@ -236,8 +236,9 @@ def test_what_the_work_raises_passes_through() -> None:
 
 def test_actuators_by_name() -> None:
     assert make_actuator().name == make_actuator("pacing").name == "pacing"
-    assert why_not("auto") is None
-    with pytest.raises(SettingsError, match="'sigstop' is unknown: give pacing, cgroup, cpufreq, nvml or auto"):
+    for unknown in ("sigstop", "auto"):
+        assert why_not(unknown) == f"actuator '{unknown}' is unknown: give pacing, cgroup, cpufreq or nvml"
+    with pytest.raises(SettingsError, match="'sigstop' is unknown: give pacing, cgroup, cpufreq or nvml"):
         make_actuator("sigstop")
     with pytest.raises(SettingsError, match="pacing slows the CPU, and the work is on cuda:0; use nvml"):
         make_actuator(device=torch.device("cuda", 0))

@@ -27,7 +27,7 @@ from splitnet.consensus.mining_process import MiningProcess
 from splitnet.controller.policies import fair_gamma, make_policy, spec_of
 from splitnet.controller.simulation import simulate
 from splitnet.emulation import Emulation, check_models, emulate, usual_batch
-from splitnet.errors import SettingsError
+from splitnet.errors import ModelError, SettingsError
 from splitnet.files import refusals
 from splitnet.models.build import build_model
 from splitnet.models.images import load_images
@@ -137,7 +137,10 @@ def look_at(scenario: Scenario, name: str, ref: ModelRef, images: str | None) ->
     Raises:
         SplitnetError: it cannot be had, takes something else, or there are no pictures for it.
     """
-    model = ResidentModel(build_model(ref), torch.device("cpu"))
+    try:
+        model = ResidentModel(build_model(ref), torch.device("cpu"))
+    except ModelError as error:
+        raise ModelError(f"{scenario.where}: dnn.{name}: {error}") from error
     inputs = [value for _, value in model.example()]
     takes = [f"{value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__ for value in inputs]
     if takes != ["torch.float32"] or inputs[0].dim() < 2:

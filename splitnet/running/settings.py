@@ -18,6 +18,8 @@ MOST_V = 1e12
 LARGEST_SEED = 2**63 - 1
 LINK_BACKENDS = ("user", "kernel")
 MILLION = 1_000_000
+LEAST_GAMMA = 1e-43
+"""Some e^-99: beta, which is -ln gamma_0 in a genesis block, is at most 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,10 @@ class RunSettings:
         if self.fair_gamma is not None:
             if not spec.needs_fair_gamma:
                 raise SettingsError(f"--fair-gamma is for wtcm-fair and wtcm-fair-c6; {self.policy} takes none")
-            if not 0 < self.fair_gamma <= 1:
-                raise SettingsError(f"--fair-gamma {self.fair_gamma:g} is outside 0..1, as a chain can have it")
+            if not LEAST_GAMMA <= self.fair_gamma <= 1:
+                raise SettingsError(
+                    f"--fair-gamma {self.fair_gamma:g} is outside {LEAST_GAMMA:g}..1, as a chain can have it"
+                )
 
 
 def millionths(option: str, share: float) -> int:

@@ -1,7 +1,7 @@
-"""Which actuator a worker uses: by name, or `auto`.
+"""Which actuator a worker uses, by name.
 
-Decides that `auto` is `pacing`, which needs no rights and slows each lane on its own. Nothing falls back in silence:
-an actuator that this machine does not offer is an error that says why.
+Decides that it is `pacing` if nothing is said, which needs no rights and slows each lane on its own. Nothing falls
+back in silence: an actuator that this machine does not offer is an error that says why.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from splitnet.runtime.cgroups import CgroupActuator
 from splitnet.runtime.hardware_clocks import CpufreqActuator, NvmlActuator
 from splitnet.runtime.speed import Actuator, Pacing
 
-AUTO = "auto"
 ACTUATORS = ("pacing", "cgroup", "cpufreq", "nvml")
 
 
 def make_actuator(
-    name: str = AUTO, *, threads: int = 1, device: torch.device | None = None, root: Path = Path("/")
+    name: str = Pacing.name, *, threads: int = 1, device: torch.device | None = None, root: Path = Path("/")
 ) -> Actuator:
     """The actuator for this process; close it in the end.
 
     Args:
-        name: one of ACTUATORS, or `auto`.
+        name: one of ACTUATORS.
         threads: compute threads of the work.
         device: what the work runs on, by default the CPU.
         root: where /proc and /sys lie, so that recorded ones can be read.
@@ -34,9 +33,8 @@ def make_actuator(
         SettingsError: unknown, not available here, or of no use for that device.
     """
     device = device or torch.device("cpu")
-    name = "pacing" if name == AUTO else name
     if name not in ACTUATORS:
-        raise SettingsError(f"actuator {name!r} is unknown: give {', '.join(ACTUATORS)} or {AUTO}")
+        raise SettingsError(f"actuator {name!r} is unknown: give {', '.join(ACTUATORS[:-1])} or {ACTUATORS[-1]}")
     if name == "nvml":
         return NvmlActuator(device)
     if device.type != "cpu":
