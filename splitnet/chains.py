@@ -47,7 +47,7 @@ def stores_below(folder: Path) -> list[Path]:
             link = Path(place, name)
             if link.is_symlink() and (name == FILE or (link / FILE).exists()):
                 raise StoreError(f"{link} is a symbolic link, and what it points to is not of {folder}; name that")
-        if FILE in names:
+        if FILE in (*folders, *names):  # a folder of that name is for the store to refuse
             found.append(Path(place))
     if not found:
         raise StoreError(f"there is no {FILE} in {folder} nor below it; name a store's folder or a run's")

@@ -36,6 +36,7 @@ from splitnet.consensus.genesis import (
     Rules,
 )
 from splitnet.consensus.identity import KEY_SUFFIX, new_key, public_bytes, write_key
+from splitnet.consensus.opening import open_at_once
 from splitnet.consensus.registry import MOST_REGISTRY_BYTES, Registry, model_key
 from splitnet.errors import SettingsError
 from splitnet.files import refusals, replacing
@@ -309,7 +310,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _read(path: Path, kind: type[Kind], most_bytes: int) -> Kind:
     try:
-        with path.open("rb") as file:
+        with open_at_once(path) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device might never end
                 raise GenesisError(f"{path} is no file; make a network with: splitnet chain new SCENARIO DIR")
             content = file.read(most_bytes + 1)

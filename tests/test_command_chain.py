@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,16 @@ def test_links_are_neither_followed_nor_passed_over(run: Run, a_run: Path, tmp_p
     ended = run("chain", "verify", a_run)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert f"{link} is a symbolic link" in ended.err
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_has_a_stores_name_and_is_no_file_is_broken(run: Run, a_run: Path, make: Callable[[Path], None]) -> None:
+    (a_run / "aps/1" / FILE).unlink()
+    make(a_run / "aps/1" / FILE)
+    ended = run("chain", "verify", a_run)
+    assert (ended.status, ended.err) == (1, "")
+    assert "aps/1: BROKEN, rule Store: " in ended.out
+    assert ended.out.count(": clean to height 3") == 2
 
 
 def test_an_ap_of_a_run_without_a_store_is_named(run: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -250,6 +251,10 @@ def test_damaged_networks_are_refused(tmp_path: Path) -> None:
         with pytest.raises(GenesisError, match=name):
             load_network(folder)
         (folder / name).rmdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(GenesisError, match=f"{name} is no file"):
+            load_network(folder)
+        (folder / name).unlink()
         (folder / name).write_bytes(whole)
     shutil.copy(tmp_path / "zoo" / REGISTRY, folder / REGISTRY)
     with pytest.raises(GenesisError, match="is damaged: the FLOPs registry is not the one"):

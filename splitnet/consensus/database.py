@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from splitnet.consensus.errors import StoreError
+from splitnet.consensus.opening import open_at_once
 
 FILE = "chain.sqlite3"
 JOURNAL_SUFFIX = "-journal"
@@ -260,12 +261,18 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _check_head(path: Path) -> None:
-    """Before SQLite sees it: a file that claims another journal would have files made beside it."""
+    """Before SQLite sees it: a file that claims another journal would have files made beside it.
+
+    Nor does SQLite see a journal that is no file: it would wait for ever at a pipe.
+    """
+    journal = path.with_name(path.name + JOURNAL_SUFFIX)
     try:
-        with path.open("rb") as file:
+        with open_at_once(path) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise StoreError(f"{path} is no file; name a store's folder")
             head = file.read(100)
+        if os.path.lexists(journal) and not stat.S_ISREG(journal.lstat().st_mode):
+            raise damaged(path, f"{journal.name} beside it is no file")
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"there is no store in {path.parent}; name the folder of a {FILE}") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from splitnet.consensus.errors import KeyFileError
+from splitnet.consensus.opening import open_at_once
 from splitnet.files import refusals
 
 KEY_SUFFIX, PUBLIC_SUFFIX = ".key", ".pub"
@@ -99,10 +100,6 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             raise
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to would block
-
-
 def read_key(path: Path) -> Ed25519PrivateKey:
     """A private key from its file.
 
@@ -110,7 +107,7 @@ def read_key(path: Path) -> Ed25519PrivateKey:
         KeyFileError: it cannot be read, others may read it, or it is no Ed25519 key.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open_at_once(path) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_KEY_FILE_BYTES:
                 raise KeyFileError(f"{path} is no key file; make one with: splitnet keys new DIR")

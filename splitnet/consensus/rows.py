@@ -62,14 +62,15 @@ class Rows:
         Raises:
             StoreError: the key is no digest, or the data no blob of at most so many bytes.
         """
-        where = f"FROM {table} WHERE {order} > ? ORDER BY {order} LIMIT 1"
+        statement = f"FROM {table} WHERE {order} > ? ORDER BY {order} LIMIT 1"
         with self.turn:
-            found = self.execute(f"SELECT typeof({key}), length({key}), typeof(data), length(data) {where}", last)
+            found = self.execute(f"SELECT typeof({key}), length({key}), typeof(data), length(data) {statement}", last)
             if not found:
                 return None
-            self._check(key, found[0][:2], DIGEST_BYTES)
-            self._check("data", found[0][2:], most_bytes)
-            place, name, data = self.execute(f"SELECT {order}, {key}, data {where}", last)[0]
+            where = f" of {table} after {last.hex()[:12] if isinstance(last, bytes) else last}"
+            self._check(key + where, found[0][:2], DIGEST_BYTES)
+            self._check("data" + where, found[0][2:], most_bytes)
+            place, name, data = self.execute(f"SELECT {order}, {key}, data {statement}", last)[0]
             return place, name, data
 
     def _check(self, column: str, cell: tuple[Any, ...], most_bytes: int) -> None:

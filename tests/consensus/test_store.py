@@ -407,10 +407,16 @@ def test_what_is_no_store_is_said_in_one_line(folder: Path, tmp_path: Path) -> N
         restored().unlink()
         path.mkdir()
 
+    def a_pipe_there() -> None:
+        restored().unlink()
+        os.mkfifo(path)
+
     size = restored().stat().st_size
     cases: dict[str, Callable[[], object]] = {
         "there is no store in": lambda: restored().unlink(),
         "is no file; name a store's folder|Is a directory": a_folder_there,
+        "is no file; name a store's folder": a_pipe_there,
+        "journal beside it is no file": lambda: os.mkfifo(restored().with_name(f"{FILE}-journal")),
         "is damaged: it is no SQLite file, or cut short": lambda: restored().write_bytes(b""),
         "is damaged: it is no SQLite file": lambda: restored().write_bytes(os.urandom(5000)),
         "is of store format 2, this is 1; use the splitnet": lambda: with_bytes(restored(), 60, bytes([0, 0, 0, 2])),

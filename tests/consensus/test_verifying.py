@@ -213,7 +213,9 @@ def twice() -> Block:
         ("INSERT INTO results VALUES (7, x'00')", "1 of its results cannot have been written"),
         ("INSERT INTO results VALUES (zeroblob(33), x'00')", "1 of its results cannot have been written"),
         ("INSERT INTO results VALUES (zeroblob(32), x'00')", "has another digest"),
-        ("UPDATE results SET data = 'result'", "not a blob"),
+        ("UPDATE blocks SET data = 'text' WHERE number = 3", "a data of blocks after 2 is text of 4, not a blob"),
+        ("UPDATE blocks SET hash = 'text' WHERE number = 3", "a hash of blocks after 2 is text of 4, not a blob"),
+        ("UPDATE results SET data = 'result'", "a data of results after .* not a blob"),
     ],
 )
 def test_odd_rows_are_named(tmp_path: Path, statement: str, message: str) -> None:
