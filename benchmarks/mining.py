@@ -7,7 +7,8 @@
 *stops*: from calling `stop` to its return, when no hash is computed any longer. *throttle*: achieved hashes/s against
 asked ones; one is more than any machine can do and shows what is told then. *times*: blocks that processes mine
 alone. *races*: blocks of `APS` APs with reputations and hash rates of their own; the first to find ends it and the
-others are stopped, as in the consensus. Beside what lambda predicts stands what the hashes that were computed
+others are stopped, as in the consensus; then the winner, which has nothing to do, is asked as many questions: what
+that takes is messages and scheduler alone. Beside what lambda predicts stands what the hashes that were computed
 predict: where these two agree and wins do not, it is SHA-256's luck and no defect of pacing. *slope*: races at equal
 U, several U in random order. All hash rates are f^bloc / c_h of MODEL.md row 10, kept by throttling, so that lambda
 is known beforehand and nothing is fitted; several chains are mined side by side, together far below what two cores
@@ -116,6 +117,10 @@ class Chain:
         stopping_s = time.perf_counter()
         efforts = [found[ap].effort if ap == winner else miner.stop() for ap, miner in enumerate(self._miners)]
         stop_s = time.perf_counter() - stopping_s
+        asking_s = time.perf_counter()
+        for _ in range(len(efforts) - 1):
+            self._miners[winner].effort()
+        idle_s = time.perf_counter() - asking_s
         self._head, self._height = work_hash(seals[winner], found[winner].nonce), self._height + 1
         if not meets(self._head, targets[winner]):
             raise RuntimeError(f"AP {winner} told a nonce that is not below its target")
@@ -125,6 +130,7 @@ class Chain:
             "block_s": round(block_s, 7),
             "winner_s": round(efforts[winner].mining_s, 7),
             "stop_s": round(stop_s, 7),
+            "idle_s": round(idle_s, 7),
             "hashes": [effort.hashes for effort in efforts],
             "mining_s": [effort.mining_s for effort in efforts],
         }
@@ -150,7 +156,7 @@ def side_by_side(chains: Sequence[Chain], work: Callable[[Chain, int], list[Row]
 
 def columns(rows: Sequence[Row]) -> Row:
     """Rows by column; hashes and seconds also as totals of each AP, from which achieved rates follow."""
-    kept = ("winner", "together", "block_s", "winner_s", "stop_s")
+    kept = ("winner", "together", "block_s", "winner_s", "stop_s", "idle_s")
     return {name: [row[name] for row in rows] for name in kept} | {
         "hashes": [sum(row["hashes"]) for row in rows],
         "ap_hashes": [sum(one) for one in zip(*(row["hashes"] for row in rows), strict=True)],

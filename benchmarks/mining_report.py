@@ -190,6 +190,7 @@ def _races(results: Row) -> list[Any]:
         + _p(exponential_p(found["block_s"], found["expected_s"])),
         f"stopping the others: {_stopping(found['stop_s'])}; two had a nonce at once in {sum(found['together'])} "
         f"of {count:,} races",
+        f"as many questions to an idle process: {_stopping(found['idle_s'])}",
     ]
 
 

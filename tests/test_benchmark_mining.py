@@ -26,6 +26,7 @@ def raced(blocks: list[float], **more: Any) -> dict[str, Any]:
         "block_s": blocks,
         "winner_s": [one - 1e-4 for one in blocks],
         "stop_s": [2e-4] * (count - 1) + [0.02],
+        "idle_s": [1e-4] * (count - 2) + [0.02, 0.03],
         "hashes": [round(one * 80e3) for one in blocks],
         "ap_hashes": [99, 100, 101],
         "ap_mining_s": [1.0, 1.0, 1.0],
@@ -122,6 +123,7 @@ def test_limits_are_judged(capsys: pytest.CaptureFixture[str]) -> None:
         "against the exponential with the predicted rate: p = 1.000 (limit 0.01: met)",
         "lambda_j/Lambda: p = 1.000 (limit 0.01: met)",
         "99 of 105 (-5.71%), 100 of 100 (+0.00%), 101 of 100 (+1.00%) (limit -5%: NOT met)",
+        "to an idle process: median 0.100 ms, p95 0.100, longest 30.000, 2 over 10 ms",
         "exponential with Lambda: p = 0.000 (limit 0.01: NOT met)",
         "longest 20.000, 1 over 10 ms; two had a nonce at once in 0 of 300 races",
         "99 of 100 (-1.00%), 100 of 100 (+0.00%), 101 of 100 (+1.00%) (limit -5%: met)",
@@ -136,6 +138,8 @@ def test_sections_run_and_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(results["times"]["block_s"]) == 3 * mining.CHAINS * mining.APS
     assert len(results["races"]["winner"]) == 24
     assert min(results["races"]["block_s"]) > 0
+    assert len(results["races"]["idle_s"]) == 24
+    assert min(results["races"]["idle_s"]) > 0
     assert [len(row["block_s"]) for row in results["slope"]] == [4] * 5
     assert all(np.diff([row["expected_s"] for row in results["slope"]]) < 0)
     mining_report.show(results)
