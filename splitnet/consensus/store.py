@@ -263,6 +263,7 @@ class Store:
         (said,) = self._rows.execute("PRAGMA integrity_check(1)")
         if said != ("ok",):
             raise damaged(self.path, " ".join(str(said[0]).split()))
+        self._check_end()
         names = [name for (name,) in self._rows.execute(f"SELECT name FROM {SETTINGS} ORDER BY name LIMIT 100")]
         if names != ["genesis", "network", "registry"]:
             raise damaged(self.path, "its settings are not those of a store")
@@ -272,6 +273,20 @@ class Store:
         ):
             if count := self._rows.execute(f"SELECT count(*) {odd}")[0][0]:
                 raise damaged(self.path, f"{count} of its {what} cannot have been written by a node")
+
+    def _check_end(self) -> None:
+        """Nothing stands behind the last page, where SQLite does not look."""
+        with self._rows.turn, refusals(self.path):
+            self._rows.execute("BEGIN")
+            try:  # until the read ends no commit can make the file longer
+                size = self._rows.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")[
+                    0
+                ][0]
+                found = Path(self._rows.execute("PRAGMA database_list")[0][2]).stat().st_size
+            finally:
+                self._rows.execute("COMMIT")
+        if found != size:
+            raise damaged(self.path, f"it has {found} bytes where its pages have {size}")
 
     def _read_rules(self) -> Rules:
         settings = {

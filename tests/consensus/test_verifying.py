@@ -313,6 +313,15 @@ def test_no_changed_byte_of_the_file_is_clean(tmp_path: Path) -> None:
     assert unused < 228
 
 
+@pytest.mark.parametrize("more", [b"x", bytes(4096), bytes(5000)])
+def test_bytes_behind_the_last_page_are_found(tmp_path: Path, more: bytes) -> None:
+    fill(tmp_path, BLOCKS, b"result")
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(more)
+    with pytest.raises(StoreError, match=r"has \d+ bytes where its pages have \d+"):
+        verified(tmp_path)
+
+
 def test_a_file_cut_short_is_never_clean(tmp_path: Path) -> None:
     fill(tmp_path / "whole", BLOCKS, b"a small result")
     content = (tmp_path / "whole" / FILE).read_bytes()
