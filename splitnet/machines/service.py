@@ -128,7 +128,7 @@ class Asker:
         except BaseException:
             self.close()
             raise
-        self.name = welcome.name
+        self.name = self.connection.peer = welcome.name
 
     def ask(
         self, message: Said, kind: type[Answered], buffers: Buffers = (), deadline_s: float = ANSWER_DEADLINE_S

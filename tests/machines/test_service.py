@@ -74,7 +74,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_silent_machine_is_left(address: Address) -> None:
-    with Asker(address, TOKEN) as asker, pytest.raises(PeerGoneError, match=r"was silent for 0\.05 s"):
+    with Asker(address, TOKEN) as asker, pytest.raises(PeerGoneError, match=r"ap 3 was silent for 0\.05 s"):
         asker.connection.receive(0.05)
 
 
