@@ -199,6 +199,17 @@ def test_a_forged_digest_over_inconsistent_content_is_refused(text: bytes, forge
     assert AGAIN in str(caught.value)
 
 
+def test_last_digits_of_another_processor_are_no_contradiction(text: bytes) -> None:
+    content = json.loads(text)
+    for relative, loads in ((1e-14, True), (1e-6, False)):
+        changed = {**content, "prefix_s": [value * (1 + relative) for value in content["prefix_s"]]}
+        if loads:
+            load(reseal(changed))
+        else:
+            with pytest.raises(SettingsError, match="contradicts itself"):
+                load(reseal(changed))
+
+
 def test_a_machine_may_tell_more_than_ours_does(text: bytes) -> None:
     deep: Any = {"fans": [1, 2.5, None]}
     for _ in range(300):
