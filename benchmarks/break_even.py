@@ -1,6 +1,6 @@
 """At how many hashes per block a consensus without reputation is as fast as DPRA, with C6 kept by both.
 
-    .venv/bin/python -m benchmarks.break_even          some 4 minutes
+    .venv/bin/python -m benchmarks.break_even          some 25 minutes
     .venv/bin/python -m benchmarks.break_even --quick
 
 The WTCM of equal hashes per block is handed DPRA's mean difficulty in every slot; DPRA's APs have to earn theirs.
@@ -10,13 +10,17 @@ the unit in which it is paid: the share by which the WTCM's blocks must be harde
 long. For each seed DPRA is simulated, then WTCM with C6 kept at several constant difficulties from DPRA's mean on, in
 the same world; the break-even lies on the line through the two differences next to 0.
 
+At each V the queues start empty, and only the second half of the slots counts, for latencies and for DPRA's mean
+difficulty alike; a larger V settles in more slots. At the larger ones WTCM is met at DPRA's own mean alone.
+
 It does not know real processes, where block times are drawn, nor what a security that is not earned is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -33,35 +37,49 @@ from splitnet.terminal import Terminal
 
 HARDER = (0.0, 0.01, 0.02, 0.04, 0.08)
 """Hashes per block beyond DPRA's mean, as a share."""
-SEEDS, SLOTS = 4, 2000
-QUICK_SEEDS, QUICK_SLOTS = 2, 200
+SEEDS, QUICK_SEEDS = 4, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One V; half of the slots are for the queues to settle."""
+
+    v: float
+    slots: int
+    harder: tuple[float, ...]
+
+
+CASES = (Case(16, 4000, HARDER), Case(64, 6000, (0.0,)), Case(256, 10_000, (0.0,)))
+QUICK_CASES = (Case(16, 400, HARDER), Case(64, 400, (0.0,)))
 PROCESSES = 2
 
 Row = dict[str, Any]
 
 
 def figures(trace: Trace) -> Row:
+    """Means over the second half."""
+    settled = slice(trace.slots // 2, None)
     return {
-        "latency_s": float(trace.latency_s.mean()),
-        "hashes_per_block": float(trace.hashes_per_block.mean()),
-        "reputation": trace.reputation.mean(axis=0).tolist(),
+        "latency_s": float(trace.latency_s[settled].mean()),
+        "hashes_per_block": float(trace.hashes_per_block[settled].mean()),
+        "reputation": trace.reputation[settled].mean(axis=0).tolist(),
     }
 
 
-def one_seed(seed: int, slots: int) -> Row:
+def one_seed(seed: int, case: Case) -> Row:
     """DPRA, then the WTCM at each difficulty, in one world."""
     scenario = load_scenario("default")
-    setting = scenario.setting()
+    setting = scenario.setting(case.v)
 
     def world() -> Iterator[Observation]:
-        return scenario.world.observations(seed, slots)
+        return scenario.world.observations(seed, case.slots)
 
     def played(name: str, gamma: float) -> Row:
         return figures(simulate(make_policy(name, setting, seed=seed, fair_gamma=gamma), world()))
 
     trace = simulate(make_policy("dpra", setting, seed=seed), world())
     dpra = figures(trace)
-    gammas = [fair_gamma(setting, (1 + harder) * dpra["hashes_per_block"]) for harder in HARDER]
+    gammas = [fair_gamma(setting, (1 + harder) * dpra["hashes_per_block"]) for harder in case.harder]
     replay = Policy("replay", without_reputation(setting, gammas[0]), replaying(setting, trace))
     return {
         "seed": seed,
@@ -88,14 +106,25 @@ def break_even(harder: tuple[float, ...], differences_s: list[float]) -> float |
     return None
 
 
-def measure(seeds: int, slots: int) -> Row:
-    with ProcessPoolExecutor(PROCESSES) as pool, Terminal().waiting(f"{seeds} seeds of {slots} slots"):
-        rows = list(pool.map(one_seed, range(seeds), [slots] * seeds))
-    return {"machine": machine_fingerprint(), "slots": slots, "harder": HARDER, "seeds": rows}
+def measure(cases: Sequence[Case], seeds: int) -> Row:
+    jobs = [(seed, case) for case in cases for seed in range(seeds)]
+    with ProcessPoolExecutor(PROCESSES) as pool, Terminal().waiting(f"{len(jobs)} worlds"):
+        rows = list(pool.map(one_seed, *zip(*jobs, strict=True)))
+    return {
+        "machine": machine_fingerprint(),
+        "cases": [
+            {**asdict(case), "seeds": rows[place * seeds : (place + 1) * seeds]} for place, case in enumerate(cases)
+        ],
+    }
 
 
 def show(results: Row) -> None:
-    rows, harder = results["seeds"], tuple(results["harder"])
+    for case in results["cases"]:
+        _show_case(case)
+
+
+def _show_case(case: Row) -> None:
+    rows, harder = case["seeds"], tuple(case["harder"])
     differences_s = [[one["latency_s"] - row["dpra"]["latency_s"] for one in row["wtcm"]] for row in rows]
     table = []
     for place, share in enumerate(harder):
@@ -104,12 +133,16 @@ def show(results: Row) -> None:
         table.append((f"{share:+.0%}", f"{hashes / 1e6:.2f} M", f"{values.mean():+.4f} ±{half_width(values):.4f}"))
     dpra_s = np.mean([row["dpra"]["latency_s"] for row in rows])
     Terminal().table(
-        ("harder than DPRA's", "hashes per block", "latency against DPRA, s"),
+        ("harder than DPRA's", "hashes per block", "WTCM's latency against DPRA, s"),
         table,
-        caption=f"DPRA {dpra_s:.4f} s; {len(rows)} seeds of {results['slots']} slots; ±: half of 95%",
+        caption=f"V = {case['v']:g}; {len(rows)} seeds, the second half of {case['slots']} slots; DPRA {dpra_s:.4f} s, "
+        f"mean U of its APs {_range([row['dpra'] for row in rows])}; "
+        f"of the WTCM's at {harder[0]:+.0%} {_range([row['wtcm'][0] for row in rows])}; ±: half of 95%",
     )
     replayed = np.array([row["replayed"]["latency_s"] - row["dpra"]["latency_s"] for row in rows])
     print(f"DPRA's own cuts at its mean difficulty: {replayed.mean():+.4f} ±{half_width(replayed):.4f} s")
+    if len(harder) == 1:
+        return
     found = [break_even(harder, of_seed) for of_seed in differences_s]
     if None in found:
         print("no break-even within the range in some seed")
@@ -121,10 +154,16 @@ def show(results: Row) -> None:
     )
 
 
+def _range(rows: Sequence[Row]) -> str:
+    """Least and largest mean U over APs and seeds."""
+    values = np.array([row["reputation"] for row in rows])
+    return f"{values.min():.4f}..{values.max():.4f}"
+
+
 def main() -> None:
-    parser = parser_of(__doc__, "break_even", quick=f"{QUICK_SEEDS} seeds of {QUICK_SLOTS} slots")
+    parser = parser_of(__doc__, "break_even", quick=f"{QUICK_SEEDS} seeds of 400 slots at two V")
     options = parser.parse_args()
-    results = measure(*((QUICK_SEEDS, QUICK_SLOTS) if options.quick else (SEEDS, SLOTS)))
+    results = measure(QUICK_CASES, QUICK_SEEDS) if options.quick else measure(CASES, SEEDS)
     keep(results, options.output)
     show(results)
 
