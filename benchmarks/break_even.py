@@ -135,8 +135,8 @@ def _show_case(case: Row) -> None:
     Terminal().table(
         ("harder than DPRA's", "hashes per block", "WTCM's latency against DPRA, s"),
         table,
-        caption=f"V = {case['v']:g}; {len(rows)} seeds, the second half of {case['slots']} slots; DPRA {dpra_s:.4f} s, "
-        f"mean U of its APs {_range([row['dpra'] for row in rows])}; "
+        caption=f"V = {case['v']:g}; {len(rows)} seeds, the second half of {case['slots']} slots; DPRA {dpra_s:.4f} "
+        f"s, mean U of its APs {_range([row['dpra'] for row in rows])}; "
         f"of the WTCM's at {harder[0]:+.0%} {_range([row['wtcm'][0] for row in rows])}; ±: half of 95%",
     )
     replayed = np.array([row["replayed"]["latency_s"] - row["dpra"]["latency_s"] for row in rows])

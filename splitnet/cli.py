@@ -71,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
         problem = getattr(error, "format_message", None)  # the parser's own errors
         if problem is None or debug:
             raise
-        _end(f"{problem().rstrip('.')}; see `splitnet --help`", 2)
+        command = getattr(getattr(error, "ctx", None), "command_path", "splitnet")
+        _end(f"{problem().rstrip('.')}; see `{command} --help`", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -23,7 +23,6 @@ app = typer.Typer()
 group = typer.Typer(
     help="The chain of receipts: found a network, verify what its nodes stored, show it, export it.",
     epilog="Examples: splitnet chain verify runs/2026-01-31T12-00-00Z-run | splitnet chain show aps/0 --block 12",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(group, name="chain")

@@ -16,7 +16,6 @@ app = typer.Typer()
 group = typer.Typer(
     help="Make the keys with which members sign receipts, blocks and plans.",
     epilog="Example: splitnet keys new secrets --name ap-0 --name ap-1",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(group, name="keys")
