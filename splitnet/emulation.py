@@ -112,7 +112,7 @@ def emulate(scenario: Scenario, profiles: Mapping[str, Path], core_hash_rate: fl
         core_hash_rate: hashes/s of one core.
 
     Raises:
-        SettingsError: a profile that does not fit, or a block that cannot be made as easy as asked.
+        SettingsError: a profile that does not fit, or gateways that cannot afford an average slot at their speed.
     """
     testbed, content = scenario.file.testbed, scenario.content()
     for name, path in profiles.items():
@@ -148,7 +148,13 @@ def hashes_for_share(scenario: Scenario, share: float) -> int:
     """
     network, c6 = scenario.network, scenario.file.c6
     problem = SlotProblem(network, average_observation(scenario), np.zeros(len(network.max_hz)), 1.0)
-    barrier_s = solve_online(problem).plan.frequencies.barrier_s
+    try:
+        barrier_s = solve_online(problem).plan.frequencies.barrier_s
+    except SettingsError as error:
+        raise SettingsError(
+            f"{scenario.where}: as this host plays it, in an average slot, {error}, or raise testbed.gateway_speed "
+            f"({scenario.file.testbed.gateway_speed:g}): a slower gateway takes more energy for the same work"
+        ) from error
     block_s = barrier_s * share / (1 - share)
     difficulty = float(network.difficulty(np.array((c6.u_min + c6.u_max) / 2)))
     hash_rate = float(network.max_hz.sum()) / scenario.file.mining.cycles_per_hash

@@ -58,9 +58,9 @@ from splitnet.slot_record import Mined, Reading, SlotRecord, SlotTimes, Twin
 from splitnet.slowness import Slowness, slowness_of
 
 BLOCK_DEADLINE_FACTOR, BLOCK_DEADLINE_S = 60.0, 30.0
+"""A block that takes that many times longer than expected has a defect, not bad luck: e^-60."""
 AGREE_EVERY_S, AGREE_DEADLINE_S = 0.02, 30.0
 """For APs that won a slot at the same time, and hear of the other's block."""
-"""A block that takes that many times longer than expected has a defect, not bad luck: e^-60."""
 
 Step = Callable[[str], None]
 

@@ -253,10 +253,11 @@ BAD: list[tuple[str, Sequence[str], tuple[str, ...]]] = [
     ),
     ("family", ["models", "--family", "lstm"], ("--family lstm", "toy")),
     ("run", ["show", "{bad}/no_run"], ("no_run",)),
-    ("option", ["bench", "toy_chain", "--fast"], ("--fast", "splitnet --help")),
+    ("option", ["bench", "toy_chain", "--fast"], ("--fast", "splitnet bench --help")),
     ("command", ["slice"], ("slice", "splitnet --help")),
     ("number", ["bench", "toy_chain", "--repeats", "ten"], ("--repeats", "integer")),
-    ("no model", ["bench"], ("MODEL", "splitnet --help")),
+    ("no model", ["bench"], ("MODEL", "splitnet bench --help")),
+    ("no subcommand", ["keys"], ("Missing command", "splitnet keys --help")),
     ("role", ["worker", "router"], ("'router'", "gateway or ap")),
 ]
 

@@ -83,3 +83,16 @@ def test_a_table_of_numbers_cannot_be_run() -> None:
     content["dnn"]["vgg11"] = {"layer_flops": [1, 2], "payload_bits": [8, 0]}
     with pytest.raises(SettingsError, match=r"dnn\.vgg11 is a table of numbers, which cannot be run"):
         check_models(scenario_from(content, "small"))
+
+
+def test_gateways_too_slow_for_their_energy_are_refused_by_the_key_that_mends_it() -> None:
+    content = load_scenario("small").content()
+    content["gateways"]["energy_j"] = 0.05
+    for speed, mended in ((0.01, False), (1.0, True)):
+        content["testbed"]["gateway_speed"] = speed
+        scenario = scenario_from(content, "small")
+        if mended:
+            assert emulate(scenario, {"vgg11": PROFILE}, CORE_HASH_RATE).hashes > 1
+        else:
+            with pytest.raises(SettingsError, match=r"^small: as .*afford.* raise testbed\.gateway_speed \(0\.01\)"):
+                emulate(scenario, {"vgg11": PROFILE}, CORE_HASH_RATE)

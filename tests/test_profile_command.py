@@ -137,7 +137,7 @@ def test_help_names_both_ways(run: Run) -> None:
 BAD: list[tuple[str, Sequence[str], tuple[str, ...]]] = [
     ("no model", ["profile"], ("MODEL", "show FILE", "splitnet profile --help")),
     ("unknown model", ["profile", "resnt18"], ("'resnt18'", "near names: ", "resnet18", "`splitnet models`")),
-    ("two models", ["profile", "toy_chain", "toy_tuple"], ("toy_tuple", "splitnet --help")),
+    ("two models", ["profile", "toy_chain", "toy_tuple"], ("toy_tuple", "splitnet profile measure --help")),
     ("threads 0", ["profile", "toy_chain", "--threads", "0"], ("--threads 0",)),
     (
         "too many threads",
@@ -160,8 +160,8 @@ BAD: list[tuple[str, Sequence[str], tuple[str, ...]]] = [
         ["profile", "toy_chain", "-o", "{bad}/" + "x" * 300],
         ("File name too long", "choose another file"),
     ),
-    ("unknown option", ["profile", "toy_chain", "--fast"], ("--fast", "splitnet --help")),
-    ("show nothing", ["profile", "show"], ("FILE", "splitnet --help")),
+    ("unknown option", ["profile", "toy_chain", "--fast"], ("--fast", "splitnet profile measure --help")),
+    ("show nothing", ["profile", "show"], ("FILE", "splitnet profile show --help")),
     (
         "show no file",
         ["profile", "show", "{bad}/none.json"],
