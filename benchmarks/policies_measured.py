@@ -55,7 +55,7 @@ class Counts:
     rounds: int
 
 
-FULL, QUICK = Counts(50, 3, 10, 6, 6), Counts(5, 1, 2, 3, 2)
+FULL, QUICK = Counts(50, 3, 10, 6, 6), Counts(5, 1, 2, 3, 4)
 
 
 def policies(counts: Counts, step: Any) -> list[Row]:

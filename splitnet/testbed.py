@@ -48,6 +48,7 @@ from splitnet.machines.messages import (
     Vary,
 )
 from splitnet.prediction import predicted_times, slot_energy
+from splitnet.runtime.connection import ANSWER_DEADLINE_S
 from splitnet.runtime.core_plan import CorePlan
 from splitnet.runtime.links import Links
 from splitnet.runtime.meters import SpanMeters
@@ -254,7 +255,9 @@ class Testbed:
         """All APs mine until one has won; the block, as each AP tells it. Raises WorkerError."""
         self._crew.ask_all(self._crew.aps, Mine(slot), Done)
         deadline_s = BLOCK_DEADLINE_S + BLOCK_DEADLINE_FACTOR * plan.frequencies.block_s
-        blocks = self._crew.ask_all(self._crew.aps, AwaitBlock(slot, deadline_s), Block)
+        blocks = self._crew.ask_all(
+            self._crew.aps, AwaitBlock(slot, deadline_s), Block, deadline_s=deadline_s + ANSWER_DEADLINE_S
+        )
         agreed_by_s = time.monotonic() + AGREE_DEADLINE_S
         while len({block.hash for block in blocks}) > 1 and time.monotonic() < agreed_by_s:  # two won at once
             time.sleep(AGREE_EVERY_S)

@@ -25,6 +25,7 @@ from splitnet.consensus.receipt import ReceiptKey, SignedReceipt
 from splitnet.consensus.sizes import MOST_AUDIT_ENTRIES, MOST_RECEIPTS
 
 MOST_HEADER_BYTES = 1024
+"""Of a sealed header, encoded: more than the largest that the rules allow."""
 
 Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 EntryKey: TypeAlias = tuple[str, ReceiptKey]

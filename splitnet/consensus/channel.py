@@ -21,12 +21,17 @@ from splitnet.runtime.connection import Connection, PeerGoneError
 from splitnet.wire.frames import Limits
 
 MOST_MESSAGE_BYTES = 1 << 19
+"""Of a message without its body, before it is sealed."""
 MOST_BODY_BYTES = max(MOST_BLOCK_BYTES, MOST_VALUE_BYTES)
+"""Of what is sent with a message: a block, or a value."""
 KEY_BYTES = 32
+"""Of an X25519 public key and of a ChaCha20-Poly1305 key."""
 TAG_BYTES = 16
+"""With which Poly1305 makes a sealed message longer."""
 _LENGTH_BYTES = 4
 _NONCE_BYTES = 12
 LIMITS = Limits(max_header_bytes=64, max_body_bytes=_LENGTH_BYTES + MOST_MESSAGE_BYTES + MOST_BODY_BYTES + TAG_BYTES)
+"""Of a frame: all of a message is sealed in its body."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode

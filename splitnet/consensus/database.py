@@ -27,7 +27,9 @@ from splitnet.consensus.errors import StoreError
 from splitnet.consensus.opening import open_at_once
 
 FILE = "chain.sqlite3"
+"""The name of a store's file in its folder."""
 JOURNAL_SUFFIX = "-journal"
+"""What SQLite appends to it for the journal of a commit."""
 FORMAT = 1
 """Of the layout; kept as SQLite's user_version."""
 APPLICATION = 0x73706C74
@@ -39,8 +41,10 @@ BUSY_S = 30.0
 LOCK_S = 0.25
 """A process that is just being started has, for an instant, what its parent had."""
 COPY_DEADLINE_S = 30.0
+"""For a copy that no commit falls into."""
 
 SETTINGS, BLOCKS, VALUES = "settings", "blocks", "results"
+"""The tables: whose store it is; blocks of all branches; results by digest."""
 SCHEMA = {
     ("table", SETTINGS, SETTINGS): (
         f"CREATE TABLE {SETTINGS} (name TEXT PRIMARY KEY NOT NULL, data BLOB NOT NULL) WITHOUT ROWID"

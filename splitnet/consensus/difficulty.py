@@ -17,6 +17,7 @@ from typing import Literal
 
 from splitnet.consensus.canonical import Number, Positive, Record
 from splitnet.consensus.errors import GenesisError
+from splitnet.consensus.proof_of_work import HASHES
 
 MICRO = 10**6
 """Units of reputation, alpha and beta in 1."""
@@ -24,8 +25,8 @@ GAMMA_UNITS = 10**18
 """Units of gamma in 1."""
 LEAST_GAMMA = 10**9
 """In units: nine digits are left for rounding."""
-MOST_TARGET = 2**256 - 1
-HASHES_OF_TARGET = 2**256
+MOST_TARGET = HASHES - 1
+"""It fits 32 bytes."""
 
 _context = decimal.Context(prec=50, rounding=decimal.ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 
@@ -81,9 +82,9 @@ def difficulty_of(mining: Mining, reputation_micro: int) -> int:
 
 def target_of(mining: Mining, difficulty: int) -> int:
     """A block's hash, as a number, must be below this."""
-    return min(MOST_TARGET, HASHES_OF_TARGET * GAMMA_UNITS // (mining.hashes * difficulty))
+    return min(MOST_TARGET, HASHES * GAMMA_UNITS // (mining.hashes * difficulty))
 
 
 def expected_hashes(target: int) -> float:
     """Mean number of hashes until one is below the target, for reports."""
-    return HASHES_OF_TARGET / target
+    return HASHES / target

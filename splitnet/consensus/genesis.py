@@ -31,9 +31,11 @@ from splitnet.consensus.sizes import MOST_BLOCK_BYTES, MOST_RECEIPTS, largest_bl
 VERSION = 1
 """Of the rules; another version is another network."""
 MOST_GENESIS_BYTES = 1 << 22
+"""Of its file, encoded."""
 MOST_MEMBERS = 10_000
 """In each role."""
 MILLION = 10**6
+"""Units of a share (of time, speed or audits) and of a tolerance in 1."""
 
 OfEach: TypeAlias = Annotated[tuple[Number, ...], msgspec.Meta(max_length=MOST_MEMBERS)]
 """A number for each member of a role."""

@@ -28,6 +28,7 @@ from splitnet.wire.frames import Limits
 HANDSHAKE_DEADLINE_S = 10.0
 """For all of it; who calls `introduce` closes the socket then, since bytes may come one by one."""
 SEND_DEADLINE_S = 15.0
+"""For a stranger to take what it is sent."""
 STRANGERS_LIMITS = Limits(max_header_bytes=1 << 10, max_body_bytes=0)
 """Before anybody has proved anything."""
 

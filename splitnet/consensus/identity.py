@@ -19,7 +19,9 @@ from splitnet.consensus.opening import open_at_once
 from splitnet.files import refusals
 
 KEY_SUFFIX, PUBLIC_SUFFIX = ".key", ".pub"
+"""Of a private key's file and of its public half's."""
 MOST_KEY_FILE_BYTES = 4096
+"""A longer file is not read; a key takes some 120 bytes."""
 
 FIELD = 2**255 - 19
 """The curve's field, in which a public key is a y with the sign of its x."""

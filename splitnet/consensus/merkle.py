@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 
 LEAF, NODE, EMPTY = b"\x00", b"\x01", b"\x02"
+"""The first byte of what is hashed, so that no leaf passes for a node nor an empty tree for either."""
 
 
 def leaf_hash(item: bytes) -> bytes:

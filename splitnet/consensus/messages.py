@@ -17,7 +17,9 @@ from splitnet.consensus.receipt import MOST_RECEIPT_BYTES
 MOST_HEADERS = 256
 """In one message."""
 MOST_BLOCKS_ASKED = 16
+"""Bodies, in one message."""
 MOST_LOCATOR = 64
+"""Hashes by which a chain says what it has; they double their distance, so that 64 reach any genesis block."""
 
 HeaderBytes = Annotated[bytes, msgspec.Meta(max_length=MOST_HEADER_BYTES)]
 ReceiptBytes = Annotated[bytes, msgspec.Meta(max_length=MOST_RECEIPT_BYTES)]

@@ -38,6 +38,7 @@ MOST_TIMEOUT_S = 2e6
 DEADLINE_S = 30.0
 """For an answer, and for the start: against hanging only."""
 CLOSE_DEADLINE_S = 5.0
+"""To end when asked, then when killed."""
 
 
 # --- what mining took and gave

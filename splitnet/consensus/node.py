@@ -53,7 +53,9 @@ from splitnet.errors import SettingsError, SplitnetError, WorkerError
 from splitnet.runtime.address import Address
 
 CLOSE_DEADLINE_S = 10.0
+"""For each thread to end."""
 TICK_S = 0.5
+"""How often threads look whether the node closes, and clocks and time-outs are looked at."""
 MOST_NOT_JUDGED = 100
 """Complaints that are kept."""
 

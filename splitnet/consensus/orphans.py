@@ -16,6 +16,7 @@ from splitnet.consensus.canonical import encode
 from splitnet.consensus.sizes import MOST_BLOCK_BYTES
 
 MOST_OF_A_MINER = 64
+"""Blocks of one miner that wait."""
 MOST_BYTES_OF_A_MINER = 2 * MOST_BLOCK_BYTES
 """Of its blocks, encoded."""
 

@@ -26,9 +26,11 @@ from splitnet.runtime.address import Address
 from splitnet.runtime.connection import PeerGoneError
 
 PING_EVERY_S = 4.0
+"""How often a peer that says nothing is asked whether it is there."""
 TEND_EVERY_S = 0.5
 """How often handshakes are looked at."""
 DIAL_DEADLINE_S = 5.0
+"""For a connection to be made."""
 DIAL_EVERY_S = (0.2, 3.0)
 """Between two attempts, at first and at last."""
 BAN_S = 60.0

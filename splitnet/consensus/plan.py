@@ -17,6 +17,7 @@ from splitnet.consensus.genesis import MILLION, MOST_MEMBERS, OfEach, Rules
 from splitnet.consensus.identity import holds, sign
 
 MOST_PLAN_BYTES = 1 << 20
+"""Of a signed plan, encoded."""
 
 Millionths = Annotated[int, msgspec.Meta(ge=0, le=MILLION)]
 Shares: TypeAlias = Annotated[tuple[Millionths, ...], msgspec.Meta(max_length=MOST_MEMBERS)]

@@ -11,10 +11,13 @@ import hashlib
 from typing import Final
 
 SEAL_BYTES = HASH_BYTES = 32
+"""Of SHA-256's digests."""
 NONCE_BYTES = 16
+"""So many that no search comes to their end: 2^128 at 2 MH/s take 5e24 years."""
 HASHES = 2**256
 """How many different hashes there are: a target is below this."""
 NONCES = 2 ** (8 * NONCE_BYTES)
+"""How many different nonces there are."""
 
 _LAST_BYTES: Final = tuple(bytes([number]) for number in range(256))
 

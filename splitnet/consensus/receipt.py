@@ -28,6 +28,7 @@ from splitnet.consensus.identity import holds, sign
 from splitnet.consensus.sizes import MOST_VALUE_BYTES
 
 MOST_RECEIPT_BYTES = 1024
+"""Of a signed receipt, encoded: more than the largest that the rules allow."""
 MOST_TRAVELLING_BYTES = 64 * 1024
 """Results up to this size travel with their receipt; others are fetched by their digest."""
 

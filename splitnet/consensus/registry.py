@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from splitnet.profiling.facts import ModelFacts, ModelIdentity
 
 MOST_REGISTRY_BYTES = 1 << 24
+"""Of its file, encoded."""
 MOST_MODELS = 10_000
+"""In one registry."""
 MOST_LAYERS = 1 << 16
+"""Of one model."""
 
 
 class ModelFlops(Record, frozen=True):

@@ -6,6 +6,7 @@ Numbers take up to 9 bytes, millionths 5, digests 34, signatures 66, heads of lo
 from __future__ import annotations
 
 MOST_BLOCK_BYTES = 1 << 24
+"""Of a block, encoded; a genesis block whose blocks could be larger is refused."""
 MOST_VALUE_BYTES = 1 << 27
 """Of a batch, an activation or a result: 15 data points of 64 x 112 x 112 take 48 MB. What may be signed may be
 stored and sent."""
@@ -13,6 +14,7 @@ MOST_AUDIT_ENTRIES = 256
 """Fraud proofs, and likewise voids, in one block."""
 
 NUMBER, MILLIONTH, DIGEST, NONCE, SIGNATURE, LIST, LONG_LIST = 9, 5, 34, 18, 66, 1, 5
+"""Bytes of each kind of value at most, in the canonical encoding (MessagePack), and of the head of a list."""
 LARGEST_HEADER = LIST + 5 * DIGEST + 6 * NUMBER
 LARGEST_SEALED = LIST + LARGEST_HEADER + NONCE + SIGNATURE
 LARGEST_ARRIVAL = LIST + 3 * NUMBER + DIGEST
@@ -20,6 +22,7 @@ LARGEST_RECEIPT = LIST + LARGEST_ARRIVAL + 3 * NUMBER + 4 * DIGEST
 LARGEST_SIGNED_RECEIPT = LIST + LARGEST_RECEIPT + 3 * SIGNATURE
 LARGEST_FRAUD = LIST + LARGEST_SIGNED_RECEIPT + NUMBER + SIGNATURE
 LARGEST_VOTE = LIST + NUMBER + SIGNATURE
+"""Bytes of the largest of each record: the sum of its fields', in their order."""
 MOST_RECEIPTS = MOST_BLOCK_BYTES // LARGEST_SIGNED_RECEIPT
 """In any block of any network."""
 

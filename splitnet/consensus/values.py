@@ -37,6 +37,7 @@ from splitnet.wire.specs import DTYPES, DictSpec, ListSpec, TensorSpec, TupleSpe
 MOST_HELD_BYTES = 2 * MOST_VALUE_BYTES
 """In memory: a tensor as it was stored, and expanded in full."""
 MOST_SPECS_BYTES = 1 << 20
+"""Of shapes, strides and types in front of a value's tensors."""
 _LENGTH_BYTES = 4
 _CPU = torch.device("cpu")
 _encode = msgspec.msgpack.Encoder().encode

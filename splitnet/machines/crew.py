@@ -17,6 +17,7 @@ from splitnet.consensus.genesis import Genesis
 from splitnet.machines.messages import Done, Join, Said
 from splitnet.machines.service import Asker
 from splitnet.runtime.address import Address
+from splitnet.runtime.connection import ANSWER_DEADLINE_S
 from splitnet.runtime.core_plan import CorePlan
 from splitnet.runtime.launch import LaunchedProcess
 from splitnet.runtime.links import Links, Machine
@@ -59,18 +60,29 @@ class Crew:
     ) -> None:
         self._stack.close()
 
-    def ask_all(self, machines: Sequence[Asker], message: Said, kind: type[Answered]) -> list[Answered]:
+    def ask_all(
+        self, machines: Sequence[Asker], message: Said, kind: type[Answered], deadline_s: float = ANSWER_DEADLINE_S
+    ) -> list[Answered]:
         """Ask all the same at the same time; answers in the machines' order."""
-        return self.ask_each(machines, [message] * len(machines), kind)
+        return self.ask_each(machines, [message] * len(machines), kind, deadline_s)
 
-    def ask_each(self, machines: Sequence[Asker], messages: Iterable[Said], kind: type[Answered]) -> list[Answered]:
+    def ask_each(
+        self,
+        machines: Sequence[Asker],
+        messages: Iterable[Said],
+        kind: type[Answered],
+        deadline_s: float = ANSWER_DEADLINE_S,
+    ) -> list[Answered]:
         """Ask each its own at the same time; all have answered or failed before this returns or raises.
+
+        Args:
+            deadline_s: for each answer.
 
         Raises:
             WorkerError: the first failure.
         """
         asked = [
-            self._threads.submit(machine.ask, message, kind)
+            self._threads.submit(machine.ask, message, kind, deadline_s=deadline_s)
             for machine, message in zip(machines, messages, strict=True)
         ]
         errors = [error for one in asked if (error := one.exception()) is not None]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from splitnet.consensus.genesis import MILLION
 from splitnet.controller.policies import spec_of
 from splitnet.errors import SettingsError
 
@@ -17,7 +18,6 @@ MOST_V = 1e12
 """As in a scenario."""
 LARGEST_SEED = 2**63 - 1
 LINK_BACKENDS = ("user", "kernel")
-MILLION = 1_000_000
 LEAST_GAMMA = 1e-43
 """Some e^-99: beta, which is -ln gamma_0 in a genesis block, is at most 100."""
 
