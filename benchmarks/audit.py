@@ -1,6 +1,6 @@
 """Audits: how many lies are found, what they cost, what a liar gains before, and what collusion still gains.
 
-    .venv/bin/python -m benchmarks.audit             some 10 minutes
+    .venv/bin/python -m benchmarks.audit             some 4 minutes
     .venv/bin/python -m benchmarks.audit --quick     about a minute
 
 *found*: a lying AP signs real inferences of VGG-11 at 32x32 with another result; the J-1 others audit each with

@@ -1,6 +1,6 @@
 """At how many hashes per block a consensus without reputation is as fast as DPRA, with C6 kept by both.
 
-    .venv/bin/python -m benchmarks.break_even          some 25 minutes
+    .venv/bin/python -m benchmarks.break_even          some 15 minutes
     .venv/bin/python -m benchmarks.break_even --quick
 
 The WTCM of equal hashes per block is handed DPRA's mean difficulty in every slot; DPRA's APs have to earn theirs.
