@@ -1,6 +1,6 @@
 """Whether real mining is what the model says: rates, stops, block times, win shares and the slope of difficulty.
 
-    .venv/bin/python -m benchmarks.mining              some 8 minutes on an idle machine
+    .venv/bin/python -m benchmarks.mining              some 10 minutes on an idle machine
     .venv/bin/python -m benchmarks.mining --quick      some 30 seconds
 
 *rate*: hashes/s of one mining process, from its own exact count, in turns with plain hashlib loops of this process.

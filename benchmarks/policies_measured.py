@@ -1,6 +1,6 @@
 """DPRA beside its baselines on real processes, and how good DPRA's cuts are against the measured best.
 
-    .venv/bin/python -m benchmarks.policies_measured             some 30 minutes on an idle machine
+    .venv/bin/python -m benchmarks.policies_measured             some 20 minutes on an idle machine
     .venv/bin/python -m benchmarks.policies_measured --quick     some 4 minutes
 
 *policies*: each plays the scenario `small` with real gateways, APs, links and mining, in the same worlds; policies

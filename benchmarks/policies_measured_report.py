@@ -32,8 +32,8 @@ def show(found: dict[str, Any]) -> None:
         one = regret_figures(found["regret"])
         terminal.print(
             f"regret of DPRA's cuts over {one['worlds']} slots: median {one['median']:.2%}, "
-            f"mean {one['mean']:.2%}, most {one['most']:.2%}; {one['significant']} above 0 by a 95% interval; "
-            f"resolution {one['resolution']:.2%}"
+            f"mean {one['mean']:.2%}, most {one['most']:.2%}; in {one['compared']} another plan seemed best, "
+            f"{one['significant']} of them above 0 by a 95% interval; resolution there {one['resolution']:.2%}"
         )
 
 
@@ -88,7 +88,10 @@ def _policy_row(name: str, one: dict[str, float]) -> tuple[str, ...]:
 
 
 def regret_figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """In units of V tau; the best plan is found on even rounds, judged on odd ones."""
+    """In units of V tau; the best plan is found on even rounds, judged on odd ones.
+
+    Where DPRA's own plan seems best there is nothing to tell, so the resolution is that of the other slots.
+    """
     worlds = sorted({row["world"] for row in rows})
     found, widths, significant = [], [], 0
     chance = np.random.default_rng(0)
@@ -101,6 +104,8 @@ def regret_figures(rows: Sequence[Row]) -> dict[str, Any]:
         unit = next(row["v_tau"] for row in own if row["plan"] == 0)
         differences = np.array([value[0, turn] - value[best, turn] for turn in judging]) / unit
         found.append(float(differences.mean()))
+        if best == 0:
+            continue
         drawn = chance.choice(differences, (BOOTSTRAPS, len(differences))).mean(axis=1)
         low, high = np.quantile(drawn, [0.025, 0.975])
         widths.append(float(high - low) / 2)
@@ -110,6 +115,7 @@ def regret_figures(rows: Sequence[Row]) -> dict[str, Any]:
         "median": float(np.median(found)),
         "mean": float(np.mean(found)),
         "most": max(found),
+        "compared": len(widths),
         "significant": significant,
-        "resolution": float(np.median(widths)),
+        "resolution": float(np.median(widths)) if widths else math.nan,
     }
