@@ -1,6 +1,6 @@
 """Crashes: processes that write to a store are killed at drawn instants, and nothing acknowledged may be gone.
 
-    .venv/bin/python -m benchmarks.crashes               200 kills, some 15 minutes
+    .venv/bin/python -m benchmarks.crashes               200 kills, some 9 minutes
     .venv/bin/python -m benchmarks.crashes --kills 20
 
 The kills are shared out among the activities of `tests/crashing.py`: *writing* appends blocks with receipts and puts
