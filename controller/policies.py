@@ -109,8 +109,9 @@ def spec_of(name: str) -> PolicySpec:
         SettingsError: no policy has that name; near names are offered.
     """
     if name not in POLICIES:
-        near = difflib.get_close_matches(name, POLICIES, n=3) or POLICIES
-        raise SettingsError(f"no policy is called {name!r}; choose from {', '.join(near)}")
+        near = difflib.get_close_matches(name, POLICIES, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(POLICIES)}"
+        raise SettingsError(f"no policy is called {name!r}; {hint}")
     return POLICIES[name]
 
 

@@ -160,7 +160,7 @@ def test_without_reputation_a_block_takes_h0_gamma0_hashes(name: str, gamma: flo
 
 
 def test_a_wrong_name_is_told_near_ones() -> None:
-    with pytest.raises(SettingsError, match="no policy is called 'dpar'; choose from dpra"):
+    with pytest.raises(SettingsError, match=r"no policy is called 'dpar'; did you mean dpra\?"):
         a_policy("dpar", a_setting(a_network(cuts=3)))
 
 

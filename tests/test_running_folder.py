@@ -205,7 +205,7 @@ def test_where_a_run_without_chains_goes_on(begun: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policy": "drpa"}, "no policy is called 'drpa'; choose from dpra"),
+        ({"policy": "drpa"}, "no policy is called 'drpa'; did you mean dpra?"),
         ({"slots": 0}, "--slots 0 is outside 1..100000"),
         ({"slots": 100_001}, "--slots 100001 is outside 1..100000"),
         ({"v": 0.0}, "--V 0 must be above 0 and at most 1e+12; give a number such as 16"),
